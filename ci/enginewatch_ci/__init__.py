@@ -1,0 +1,1 @@
+"""Statistics, verdicts and reports of enginewatch."""

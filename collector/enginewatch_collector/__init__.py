@@ -1,0 +1,1 @@
+"""Telemetry of enginewatch: a sampler in its own process."""

@@ -1,0 +1,1 @@
+"""Streamlit pages of enginewatch over pure figure builders."""

@@ -1,0 +1,189 @@
+"""The metrics, declared as data: key, unit, direction, what it means. Absent values are ``None`` with a reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Direction(StrEnum):
+    """Which way is better."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
+    INFO = "info"
+
+
+class MetricKind(StrEnum):
+    """What a metric is computed from."""
+
+    LATENCY = "latency"
+    THROUGHPUT = "throughput"
+    LLM = "llm"
+    TELEMETRY = "telemetry"
+    BUILD = "build"
+    ACCURACY = "accuracy"
+    CONTROL = "control"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricDef:
+    """What one metric is.
+
+    Attributes:
+        key: Name with its unit as suffix; the key in every table and report.
+        unit: The unit as printed.
+        direction: Which way is better.
+        kind: What it is computed from.
+        gated: Whether the gate judges it by default.
+        description: One sentence for the documentation and the dashboard.
+    """
+
+    key: str
+    unit: str
+    direction: Direction
+    kind: MetricKind
+    description: str
+    gated: bool = False
+
+
+def _quantiles(
+    stem: str, kind: MetricKind, what: str, levels: tuple[str, ...], gated: tuple[str, ...] = ()
+) -> list[MetricDef]:
+    words = {"p50": "median", "p90": "90th percentile", "p95": "95th percentile", "p99": "99th percentile"}
+    words["p999"] = "99.9th percentile"
+    return [
+        MetricDef(
+            key=f"{stem}_{level}_ms",
+            unit="ms",
+            direction=Direction.LOWER,
+            kind=kind,
+            description=f"{words[level].capitalize()} of {what}.",
+            gated=level in gated,
+        )
+        for level in levels
+    ]
+
+
+def _one(
+    key: str,
+    unit: str,
+    direction: Direction,
+    kind: MetricKind,
+    description: str,
+    *,
+    gated: bool = False,
+) -> MetricDef:
+    return MetricDef(key=key, unit=unit, direction=direction, kind=kind, description=description, gated=gated)
+
+
+_L, _H, _I = Direction.LOWER, Direction.HIGHER, Direction.INFO
+_ALL = ("p50", "p90", "p95", "p99", "p999")
+_DEFS: list[MetricDef] = [
+    *_quantiles("latency", MetricKind.LATENCY, "the latency of one inference", _ALL, ("p50", "p99")),
+    _one("latency_mean_ms", "ms", _L, MetricKind.LATENCY, "Mean latency of one inference."),
+    _one("latency_min_ms", "ms", _L, MetricKind.LATENCY, "Smallest latency of one inference."),
+    _one("latency_max_ms", "ms", _L, MetricKind.LATENCY, "Largest latency of one inference."),
+    _one("latency_cov_pct", "%", _I, MetricKind.LATENCY, "Standard deviation of latency over its mean."),
+    _one(
+        "latency_tail_log_ratio",
+        "1",
+        _L,
+        MetricKind.LATENCY,
+        "log(mean of the slowest 2 %) - log(median): the tail freed of run-level noise.",
+    ),
+    *_quantiles("gpu_time", MetricKind.LATENCY, "GPU compute time of one inference", ("p50", "p99")),
+    _one(
+        "throughput_qps",
+        "1/s",
+        _H,
+        MetricKind.THROUGHPUT,
+        "Inferences per second over the measuring phase.",
+        gated=True,
+    ),
+    _one("throughput_items_s", "items/s", _H, MetricKind.THROUGHPUT, "Inferences per second times the batch."),
+    *_quantiles("ttft", MetricKind.LLM, "time to the first content-bearing chunk", _ALL[:4], ("p50", "p99")),
+    *_quantiles("itl", MetricKind.LLM, "the gap between consecutive tokens, pooled", _ALL, ("p50", "p99")),
+    *_quantiles("tpot", MetricKind.LLM, "(E2E - TTFT) / (output tokens - 1) of a request", ("p50", "p99")),
+    *_quantiles("e2e", MetricKind.LLM, "start to the last content of a request", _ALL[:4]),
+    _one("output_tokens_s", "tokens/s", _H, MetricKind.LLM, "Output tokens per second.", gated=True),
+    _one("input_tokens_s", "tokens/s", _H, MetricKind.LLM, "Prompt tokens per second."),
+    _one("total_tokens_s", "tokens/s", _H, MetricKind.LLM, "Prompt and output tokens per second."),
+    _one("tokens_s_per_user", "tokens/s", _H, MetricKind.LLM, "1 / median TPOT: interactivity."),
+    _one("requests_s", "1/s", _H, MetricKind.LLM, "Completed requests per second."),
+    _one("requests_failed_pct", "%", _L, MetricKind.LLM, "Share of requests that did not complete."),
+    _one("send_lateness_p99_ms", "ms", _I, MetricKind.LLM, "Send start minus intended send time, p99."),
+    _one("loop_lateness_p99_ms", "ms", _I, MetricKind.LLM, "Lateness of the client's event loop, p99."),
+    _one("client_cpu_pct", "%", _I, MetricKind.LLM, "CPU of the load generator, of one core."),
+    _one("zero_gap_pct", "%", _I, MetricKind.LLM, "Token gaps of zero: several events came in one read."),
+    _one("build_time_s", "s", _L, MetricKind.BUILD, "Time to build the engine; absent when it was cached."),
+    _one("engine_size_mib", "MiB", _L, MetricKind.BUILD, "Size of the engine file."),
+    _one("load_time_s", "s", _L, MetricKind.BUILD, "Time to load the engine or to get the server ready."),
+    _one("output_rel_l2", "1", _L, MetricKind.ACCURACY, "|output - fp32 output| / |fp32 output|."),
+    _one("output_max_abs", "1", _L, MetricKind.ACCURACY, "Largest difference from the fp32 output."),
+    _one("output_cosine", "1", _H, MetricKind.ACCURACY, "Cosine between the output and the fp32 output."),
+    _one("host_sentinel_ms", "ms", _I, MetricKind.CONTROL, "A fixed piece of CPU work: the host's own speed."),
+    _one("cpu_util_mean_pct", "%", _I, MetricKind.TELEMETRY, "Mean CPU utilisation over all cores."),
+    _one("cpu_util_max_core_pct", "%", _I, MetricKind.TELEMETRY, "Mean utilisation of the busiest core."),
+    _one("cpu_freq_mean_mhz", "MHz", _I, MetricKind.TELEMETRY, "Mean CPU frequency."),
+    _one("host_mem_used_max_mib", "MiB", _I, MetricKind.TELEMETRY, "Largest host memory in use."),
+    _one("sm_active_mean_pct", "%", _I, MetricKind.TELEMETRY, "Cycles with a warp resident on an SM (GPM)."),
+    _one("sm_occupancy_mean_pct", "%", _I, MetricKind.TELEMETRY, "Resident warps over the maximum (GPM)."),
+    _one("tensor_active_mean_pct", "%", _I, MetricKind.TELEMETRY, "Cycles of the tensor pipes in use (GPM)."),
+    _one("dram_bw_mean_pct_of_peak", "%", _I, MetricKind.TELEMETRY, "DRAM bandwidth over its peak (GPM)."),
+    _one(
+        "gpu_busy_time_mean_pct",
+        "%",
+        _I,
+        MetricKind.TELEMETRY,
+        "Time with any kernel running (NVML utilisation rate): not SM utilisation.",
+    ),
+    _one(
+        "mem_ctrl_busy_time_mean_pct",
+        "%",
+        _I,
+        MetricKind.TELEMETRY,
+        "Time with any memory access (NVML utilisation rate): not a bandwidth.",
+    ),
+    _one("power_mean_w", "W", _I, MetricKind.TELEMETRY, "Mean board power."),
+    _one("power_max_w", "W", _I, MetricKind.TELEMETRY, "Largest board power seen."),
+    _one("energy_j", "J", _I, MetricKind.TELEMETRY, "Energy of the measuring phase, from the counter."),
+    _one("energy_per_token_mj", "mJ", _L, MetricKind.TELEMETRY, "Energy over output tokens."),
+    _one("sm_clock_mean_mhz", "MHz", _I, MetricKind.TELEMETRY, "Mean SM clock."),
+    _one("sm_clock_min_mhz", "MHz", _I, MetricKind.TELEMETRY, "Smallest SM clock seen."),
+    _one("temp_max_c", "°C", _I, MetricKind.TELEMETRY, "Highest GPU temperature."),
+    _one("gpu_mem_used_max_mib", "MiB", _I, MetricKind.TELEMETRY, "Largest GPU memory in use."),
+    _one("power_capped_time_pct", "%", _I, MetricKind.TELEMETRY, "Time that the power cap held the clock down."),
+    _one("thermal_throttle_time_pct", "%", _I, MetricKind.TELEMETRY, "Time that heat held the clock down."),
+]
+
+METRICS: dict[str, MetricDef] = {definition.key: definition for definition in _DEFS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricValue:
+    """One metric of one run.
+
+    Attributes:
+        metric: A key of ``METRICS``.
+        value: In the metric's unit; ``None`` when absent.
+        ci_low: Lower end of the interval from this run's own samples; ``None`` where there is none.
+        ci_high: Upper end of the same.
+        n: Samples behind the value; ``None`` where the notion does not apply.
+        absent_reason: Why ``value`` is ``None``.
+        source: Provenance for telemetry (``gpm``, ``nvml_util``, ``host``, ...); ``None`` elsewhere.
+    """
+
+    metric: str
+    value: float | None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int | None = None
+    absent_reason: str | None = None
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise ValueError(f"unknown metric {self.metric!r}; declare it in enginewatch_db.metrics")
+        if (self.value is None) != (self.absent_reason is not None):
+            raise ValueError(f"{self.metric}: give either a value or the reason for its absence")

@@ -1,0 +1,1 @@
+"""Plans, builds, runs, load, schedule and the command line of enginewatch."""

@@ -1,0 +1,157 @@
+"""The seam between the harness and the tools: jobs in, engines and measurements out.
+
+A backend is a small class found through the entry-point group ``enginewatch.backends``. Its ``build`` and
+``measure`` are called in a fresh process per run (``enginewatch_harness.worker``); what they return travels
+back as JSON and Parquet. Command building and output parsing belong into pure modules of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from enginewatch_db.metrics import MetricValue
+from enginewatch_db.model import EngineRecord, Json, Phase
+from enginewatch_db.validity import Reason
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Availability:
+    """Whether a backend can work on this machine.
+
+    Attributes:
+        available: Whether its tool was found.
+        version: The tool's version; ``None`` where unknown.
+        device: Product name of the device that it would run on; ``None`` where unknown.
+        precisions: Precisions that it can build here.
+        why: Why it is not available.
+        remedy: The command or step that adds it.
+    """
+
+    available: bool
+    version: str | None = None
+    device: str | None = None
+    precisions: tuple[str, ...] = ()
+    why: str | None = None
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSpec:
+    """How requests arrive at a server.
+
+    Attributes:
+        mode: ``closed`` (``concurrency`` streams, next request when one ends) or ``poisson`` (open loop).
+        concurrency: Streams of the closed loop; the ceiling of connections in the open loop.
+        rate_rps: Offered requests per second of the open loop; ``None`` in the closed loop.
+        isl: Prompt tokens per request.
+        osl: Output tokens per request.
+        requests: Requests in the measuring phase; ``None`` to run for the job's ``duration_s``.
+    """
+
+    mode: str
+    concurrency: int = 1
+    rate_rps: float | None = None
+    isl: int = 64
+    osl: int = 32
+    requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One case, ready to build or to measure.
+
+    Attributes:
+        case_key: Readable key of the case.
+        workload: Name of the workload.
+        model_path: The model file: ONNX, GGUF or an engine; absolute.
+        model_name: Name of the model in the plan.
+        precision: Requested precision.
+        shapes: Input name → dimensions, batch included; empty for servers.
+        warmup_s: Seconds of work before the measuring phase.
+        duration_s: Seconds of the measuring phase.
+        load: How requests arrive; ``None`` for engines.
+        options: Backend options of the plan (threads, optimisation level, ``inject_delay_ms`` in tests).
+        seed: Seed of inputs, prompts and arrivals.
+    """
+
+    case_key: str
+    workload: str
+    model_path: Path
+    model_name: str
+    precision: str
+    warmup_s: float
+    duration_s: float
+    seed: int
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    load: LoadSpec | None = None
+    options: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What one run brought.
+
+    Attributes:
+        tables: Raw tables by the names of ``enginewatch_db.tables.SCHEMAS``; times relative to ``t0_ns``.
+        metrics: What only the backend can know (load time, accuracy); quantiles are computed by the harness.
+        reasons: Validity reasons from the tool's own output.
+        realised_precision: Read back from the engine; ``None`` where the tool does not tell.
+        effective_options: Measuring options as read back (``{"cuda_graph": False}``); part of identity.
+        versions: Versions of the tool and its libraries.
+        command: How a person runs the same by hand.
+        window_ns: Start and end of the measuring phase on the monotonic clock.
+        counts: Totals that throughput needs: ``inferences``, or what the load generator counted.
+        notes: Free text for the provenance.
+    """
+
+    tables: dict[str, pa.Table]
+    window_ns: tuple[int, int]
+    metrics: tuple[MetricValue, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    realised_precision: str | None = None
+    effective_options: Json = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    command: str | None = None
+    counts: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a backend may use of its surroundings while it works.
+
+    Attributes:
+        work_dir: Scratch folder of this run; kept with the logs when the run fails.
+        t0_ns: Origin of the run's times (``time.monotonic_ns``).
+        enter: Call when a phase begins; the one before ends there.
+        progress: Call now and then with the samples so far and the running median in ms.
+    """
+
+    work_dir: Path
+    t0_ns: int
+    enter: Callable[[Phase], None]
+    progress: Callable[[int, float | None], None]
+
+
+class Backend(Protocol):
+    """A tool that builds or executes. Raises ``BackendError`` with a code of ``FAILURE_CODES``."""
+
+    name: str
+
+    def availability(self) -> Availability:
+        """Say whether the tool is here, which version, and how to add it. Must not raise, and be quick."""
+
+    def engine_options(self, job: Job) -> Json | None:
+        """Return what the engine depends on besides model, device, version and precision; ``None``: no engine."""
+
+    def build(self, job: Job, target: Path, context: Context) -> EngineRecord:
+        """Build the engine into ``target`` (a file that does not exist yet) and describe it."""
+
+    def measure(self, job: Job, engine: EngineRecord | None, engine_path: Path | None, context: Context) -> Measurement:
+        """Warm up, measure, and return the raw samples. Enters the phases LOAD, WARMUP, MEASURE, DRAIN."""
