@@ -1,0 +1,131 @@
+"""``enginewatch db``: query, export, describe and rebuild the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from enginewatch_db.connect import Reader
+from enginewatch_db.errors import UsageError
+from enginewatch_db.export import FORMATS, export_table, exportable, render
+from enginewatch_db.ingest import ingest, pending
+from enginewatch_db.ingest import rebuild as rebuild_store
+from enginewatch_db.workspace import Workspace
+from enginewatch_harness.commands.options import json_option, store_option
+from enginewatch_harness.console import out, result, result_json, say
+
+
+@click.group()
+def db() -> None:
+    """Query, export, describe and rebuild the store."""
+
+
+def open_reader(workspace: Workspace) -> Reader:
+    """Open the store for reading, after taking in what waits in the spool."""
+    if pending(workspace):
+        ingest(workspace)
+    return Reader.open(workspace)
+
+
+@db.command()
+@click.argument("sql")
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.option("--max-rows", type=click.IntRange(1), default=1000, show_default=True, help="Rows printed at most.")
+@store_option
+def query(sql: str, form: str, max_rows: int, workspace: Workspace) -> None:
+    """Run read-only SQL and print the rows.
+
+    \b
+    Example:
+      enginewatch db query "SELECT case_key, metric, median(value) FROM v_metrics GROUP BY ALL"
+    """
+    with open_reader(workspace) as reader:
+        table = reader.console(sql, max_rows=max_rows)
+    if form != "table":
+        result(render(table, form).rstrip("\n"))
+        return
+    shown = Table(show_edge=False, pad_edge=False)
+    for name in table.column_names:
+        shown.add_column(name, overflow="fold")
+    for row in table.to_pylist():
+        shown.add_row(*(_cell(value) for value in row.values()))
+    out.print(shown)
+    if table.num_rows == max_rows:
+        say(f"only the first {max_rows} rows are shown; see --max-rows")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@db.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--format", "form", type=click.Choice(FORMATS), default="parquet", show_default=True)
+@click.option("--table", "tables", multiple=True, metavar="NAME", help="Table or view; repeatable; default: all.")
+@store_option
+def export(folder: Path, form: str, tables: tuple[str, ...], workspace: Workspace) -> None:
+    """Write tables and views into FOLDER, one file each.
+
+    \b
+    Example:
+      enginewatch db export out --format csv --table v_runs --table v_metrics
+    """
+    with open_reader(workspace) as reader:
+        known = exportable(reader)
+        unknown = sorted(set(tables) - set(known))
+        if unknown:
+            raise UsageError(f"there is no table {unknown[0]!r}", remedy=f"known: {', '.join(known)}")
+        for name in tables or known:
+            path, rows = export_table(reader, name, folder, form)
+            result(f"{path}: {rows} rows")
+
+
+@db.command()
+@store_option
+@json_option
+def schema(workspace: Workspace, *, as_json: bool) -> None:
+    """List tables and views with their columns.
+
+    \b
+    Example:
+      enginewatch db schema
+    """
+    with open_reader(workspace) as reader:
+        rows = reader.rows("schema")
+    if as_json:
+        result_json(rows)
+        return
+    for row in rows:
+        result(f"{row['name']}: {row['columns']}")
+
+
+@db.command()
+@store_option
+def rebuild(workspace: Workspace) -> None:
+    """Make the store again from the bundles; verdicts are computed again by `enginewatch judge --again`.
+
+    The old file is kept beside it as store.before-rebuild.duckdb.
+
+    \b
+    Example:
+      enginewatch db rebuild
+    """
+    report = rebuild_store(workspace)
+    result(f"{len(report.ingested)} runs are in the new store")
+
+
+@db.command()
+@store_option
+def path(workspace: Workspace) -> None:
+    """Print the file that other programs may open read-only.
+
+    \b
+    Example:
+      duckdb -readonly "$(enginewatch db path)"
+    """
+    open_reader(workspace).close()
+    result(str(workspace.read_copy))

@@ -1,0 +1,48 @@
+"""``enginewatch doctor``: what is present, what is missing, and the command that adds it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+from rich.table import Table
+
+from enginewatch_db.errors import ExitCode
+from enginewatch_db.workspace import Workspace
+from enginewatch_harness.commands.options import json_option, store_option
+from enginewatch_harness.console import out, result_json, say
+from enginewatch_harness.inventory import Item, State, take
+
+MARKS = {State.OK: "[green]ok[/]", State.MISSING: "[yellow]missing[/]", State.WARNING: "[yellow]warning[/]"}
+
+
+@click.command()
+@store_option
+@json_option
+def doctor(workspace: Workspace, *, as_json: bool) -> None:
+    """Say what is present, what is missing, and the command that adds it.
+
+    Exit code 4 when something is missing that even the CPU default needs.
+
+    \b
+    Example:
+      enginewatch doctor
+    """
+    items = take(workspace)
+    if as_json:
+        result_json([asdict(item) for item in items])
+    else:
+        out.print(_table(items))
+    broken = [item.name for item in items if item.needed and item.state is State.MISSING]
+    if broken:
+        say(f"the CPU default cannot run without: {', '.join(broken)}")
+        click.get_current_context().exit(ExitCode.UNFIT)
+
+
+def _table(items: tuple[Item, ...]) -> Table:
+    table = Table(show_edge=False, pad_edge=False)
+    for name in ("item", "state", "found", "what to do"):
+        table.add_column(name, overflow="fold")
+    for item in items:
+        table.add_row(item.name, MARKS[item.state], item.found, item.remedy or "")
+    return table

@@ -1,0 +1,164 @@
+"""``enginewatch run``: a plan goes in, verdicts come out."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from enginewatch_db.errors import ExitCode, UsageError
+from enginewatch_db.model import RunStatus
+from enginewatch_db.workspace import Workspace
+from enginewatch_harness.commands.options import json_option, store_option
+from enginewatch_harness.console import out, result, result_json, say
+from enginewatch_harness.matrix import estimate_s, order
+from enginewatch_harness.plan_file import load_plan
+from enginewatch_harness.progress import clock, make_progress
+
+if TYPE_CHECKING:
+    from enginewatch_ci.judge import Judgement
+
+    from enginewatch_harness.session import SessionOutcome, SessionRequest
+
+
+def parse_injections(given: tuple[str, ...]) -> dict[str, float]:
+    """Return case part → delay from ``CASE=MS`` texts.
+
+    Raises:
+        UsageError: A text without ``=`` or with a delay that is no positive number.
+    """
+    found = {}
+    for text in given:
+        part, separator, delay = text.rpartition("=")
+        try:
+            found[part] = float(delay)
+        except ValueError:
+            separator = ""
+        if not separator or not part or not found[part] > 0:
+            raise UsageError(
+                f"--inject-delay-ms {text!r} is not CASE=MS",
+                remedy="for example --inject-delay-ms encoder/onnxruntime/fp32/b8=2.5",
+            )
+    return found
+
+
+@click.command()
+@click.argument("plan", type=click.Path(dir_okay=False, path_type=Path), default=Path("enginewatch.toml"))
+@store_option
+@click.option("--resume", is_flag=True, help="Do what the newest unfinished session of this plan is missing.")
+@click.option("--case", "cases", multiple=True, metavar="TEXT", help="Only cases whose key contains TEXT; repeatable.")
+@click.option("--repeats", type=click.IntRange(1), help="Runs of each case, instead of the plan's number.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of the order, instead of the plan's.")
+@click.option("--label", help="Name of the session: a REF for `gate`.")
+@click.option("--dry-run", is_flag=True, help="Print the cases, the order and the estimated time; measure nothing.")
+@click.option("--no-judge", is_flag=True, help="Store the runs without comparing them with the baseline.")
+@click.option(
+    "--progress", "kind", type=click.Choice(["auto", "live", "plain", "json"]), default="auto", show_default=True
+)
+@click.option(
+    "--inject-delay-ms",
+    "injections",
+    multiple=True,
+    metavar="CASE=MS",
+    help="Test only: make the cases whose key contains CASE slower by MS in every inference.",
+)
+@json_option
+def run(
+    plan: Path,
+    *,
+    workspace: Workspace,
+    resume: bool,
+    cases: tuple[str, ...],
+    repeats: int | None,
+    seed: int | None,
+    label: str | None,
+    dry_run: bool,
+    no_judge: bool,
+    kind: str,
+    injections: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Build, measure, store and judge the cases of PLAN (default: enginewatch.toml).
+
+    Every repeat runs each case once, in a seeded random order, each run in a fresh process with the telemetry
+    collector beside it. A run that is finished is safe: Ctrl-C, a crash or a kill loses only the one that runs,
+    and --resume does the rest.
+
+    \b
+    Examples:
+      enginewatch run
+      enginewatch run plan.toml --label before-upgrade
+      enginewatch run plan.toml --case encoder --repeats 3 --dry-run
+    """
+    from enginewatch_harness.session import SessionRequest, run_session
+
+    parsed, plan_sha256 = load_plan(plan)
+    changes = {"repeats": repeats, "seed": seed}
+    parsed = parsed.model_copy(update={name: value for name, value in changes.items() if value is not None})
+    request = SessionRequest(
+        plan=parsed,
+        plan_path=plan,
+        plan_sha256=plan_sha256,
+        label=label,
+        resume=resume,
+        cases=cases,
+        inject=parse_injections(injections),
+    )
+    if dry_run:
+        _show_plan(request, as_json=as_json)
+        return
+    # SIGTERM ends a session as Ctrl-C does: children stopped, finished runs stored.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with make_progress(kind) as listen:
+        outcome = run_session(request, workspace, listen)
+    judged = None if no_judge else _judge(workspace, outcome, plan.parent, parsed.policy)
+    _show(workspace, outcome, judged, as_json=as_json)
+    code = exit_code(outcome)
+    if code:
+        click.get_current_context().exit(code)
+
+
+def exit_code(outcome: SessionOutcome) -> int:
+    """Return 5 when a case has no good run or nothing could be measured at all, else 0."""
+    from enginewatch_harness.session import failed_cases
+
+    measured = any(record.status is RunStatus.OK for record in outcome.records)
+    return int(ExitCode.FAILED) if failed_cases(outcome.records) or not measured else 0
+
+
+def _show_plan(request: SessionRequest, *, as_json: bool) -> None:
+    from enginewatch_harness.session import plan_cases
+
+    cases = plan_cases(request)
+    plan = request.plan
+    turns = order(cases, plan.repeats, plan.seed)
+    seconds = estimate_s(cases, plan.repeats)
+    if as_json:
+        listed = [{"order": turn.order_idx, "case": turn.case.key, "repeat": turn.repeat} for turn in turns]
+        result_json({"plan": plan.name, "cases": [case.key for case in cases], "order": listed, "estimate_s": seconds})
+        return
+    result(f"{len(cases)} cases x {plan.repeats} repeats = {len(turns)} runs, about {clock(seconds)} plus builds")
+    for turn in turns:
+        result(f"{turn.order_idx:4d}  {turn.case.key}  #{turn.repeat}")
+
+
+def _judge(workspace: Workspace, outcome: SessionOutcome, folder: Path, policy_path: str | None) -> Judgement:
+    from enginewatch_ci.judge import judge
+
+    from enginewatch_ci.policy import load_policy
+
+    policy = load_policy(folder / policy_path if policy_path else None)
+    return judge(workspace.root, candidate=outcome.session_id, policy=policy)
+
+
+def _show(workspace: Workspace, outcome: SessionOutcome, judged: Judgement | None, *, as_json: bool) -> None:
+    from enginewatch_harness import report
+
+    if as_json:
+        result_json(report.as_json(outcome, judged))
+        return
+    out.print(report.table(outcome.records, judged))
+    for line in report.closing(workspace, outcome, judged):
+        say(line)

@@ -1,0 +1,178 @@
+"""From a plan to its cases, and their order. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from enginewatch_db.errors import PlanError
+from enginewatch_db.model import Json
+from enginewatch_harness.backends.base import LoadSpec
+from enginewatch_harness.plan_file import PRECISIONS, ExcludeTable, LoadTable, ModelTable, PlanFile, WorkloadTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One cell of the matrix.
+
+    Attributes:
+        key: Readable and unique in the plan: ``workload/backend/precision/b8`` or ``.../c4``.
+        batch: ``None`` for servers.
+        shapes: Input name → dimensions without the batch; only the inputs that the plan names.
+        load: ``None`` for engines.
+    """
+
+    key: str
+    workload: str
+    model: ModelTable
+    backend: str
+    precision: str
+    warmup_s: float
+    duration_s: float
+    batch: int | None = None
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    load: LoadSpec | None = None
+    options: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One run to do: a case in one repeat, at a place in the order."""
+
+    case: Case
+    repeat: int
+    order_idx: int
+
+
+def expand(plan: PlanFile, backends: tuple[str, ...]) -> tuple[Case, ...]:
+    """Return the cases of a plan in the order in which it names them.
+
+    Args:
+        plan: The plan.
+        backends: Names of the installed backends, for the nearest-name hint.
+
+    Raises:
+        PlanError: A name that is not declared, a name given twice, or no case left.
+    """
+    models = {model.name: model for model in plan.model}
+    _refuse_doubles("model", [model.name for model in plan.model])
+    _refuse_doubles("workload", [workload.name for workload in plan.workload])
+    cases: list[Case] = []
+    for workload in plan.workload:
+        _check_names(workload, models, backends)
+        cases.extend(_cases_of(plan, workload, models[workload.model]))
+    kept = _exclude(cases, plan.exclude)
+    if not kept:
+        raise PlanError(
+            f"plan {plan.name!r} has no case left: its {len(cases)} cases are all excluded",
+            remedy="remove an [[exclude]] table",
+        )
+    _refuse_doubles("case", [case.key for case in kept])
+    return tuple(kept)
+
+
+def order(cases: tuple[Case, ...], repeats: int, seed: int) -> tuple[Turn, ...]:
+    """Return the runs of a session: in each repeat every case once, in a seeded random order.
+
+    Randomised complete blocks: drift of the machine hits all cases alike, and no case always follows another.
+    """
+    generator = random.Random(seed)  # noqa: S311 (an order, not a secret)
+    turns: list[Turn] = []
+    for repeat in range(repeats):
+        block = list(cases)
+        generator.shuffle(block)
+        turns.extend(Turn(case=case, repeat=repeat, order_idx=len(turns) + i) for i, case in enumerate(block))
+    return tuple(turns)
+
+
+def estimate_s(cases: tuple[Case, ...], repeats: int, overhead_s: float = 1.5) -> float:
+    """Return the seconds that measuring takes: warm-up, window and about 1.5 s of process start per run."""
+    return repeats * sum(case.warmup_s + case.duration_s + overhead_s for case in cases)
+
+
+def _refuse_doubles(what: str, names: list[str]) -> None:
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise PlanError(f"{what} {doubled[0]!r} is given {names.count(doubled[0])} times", remedy="rename one")
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+
+
+def _check_names(workload: WorkloadTable, models: dict[str, ModelTable], backends: tuple[str, ...]) -> None:
+    where = f"workload {workload.name!r}"
+    if workload.model not in models:
+        raise PlanError(f"{where} names model {workload.model!r}: {_nearest(workload.model, tuple(models))}")
+    for backend in workload.backends:
+        if backend not in backends:
+            raise PlanError(f"{where} names backend {backend!r}: {_nearest(backend, backends)}")
+    for precision in workload.precisions:
+        if precision not in PRECISIONS:
+            raise PlanError(f"{where} names precision {precision!r}: {_nearest(precision, PRECISIONS)}")
+
+
+def _cases_of(plan: PlanFile, workload: WorkloadTable, model: ModelTable) -> Iterator[Case]:
+    for backend in workload.backends:
+        for precision in workload.precisions:
+            for suffix, batch, load in _feeds(workload):
+                yield Case(
+                    key=f"{workload.name}/{backend}/{precision}/{suffix}",
+                    workload=workload.name,
+                    model=model,
+                    backend=backend,
+                    precision=precision,
+                    warmup_s=plan.measure.warmup_s if workload.warmup_s is None else workload.warmup_s,
+                    duration_s=plan.measure.duration_s if workload.duration_s is None else workload.duration_s,
+                    batch=batch,
+                    shapes={name: tuple(dims) for name, dims in workload.shapes.items()},
+                    load=load,
+                    options=dict(workload.options),
+                )
+
+
+def _feeds(workload: WorkloadTable) -> Iterator[tuple[str, int | None, LoadSpec | None]]:
+    for batch in workload.batches:
+        yield f"b{batch}", batch, None
+    for profile in workload.load:
+        for suffix, load in _profiles(profile):
+            tokens = f"-i{load.isl}o{load.osl}" if len({(item.isl, item.osl) for item in workload.load}) > 1 else ""
+            yield suffix + tokens, None, load
+
+
+def _profiles(profile: LoadTable) -> Iterator[tuple[str, LoadSpec]]:
+    for concurrency in profile.concurrency:
+        yield (
+            f"c{concurrency}",
+            LoadSpec(mode="closed", concurrency=concurrency, isl=profile.isl, osl=profile.osl),
+        )
+    for rate_rps in profile.rate_rps:
+        yield (
+            f"poisson{rate_rps:g}rps",
+            LoadSpec(mode="poisson", concurrency=256, rate_rps=rate_rps, isl=profile.isl, osl=profile.osl),
+        )
+
+
+def _exclude(cases: list[Case], tables: list[ExcludeTable]) -> list[Case]:
+    kept = cases
+    for number, table in enumerate(tables):
+        given = table.model_dump(exclude_none=True)
+        left = [case for case in kept if not given or not _matches(case, given)]
+        if len(left) == len(kept):
+            raise PlanError(f"exclude[{number}] {given} matches no case", remedy="correct or remove it")
+        kept = left
+    return kept
+
+
+def _matches(case: Case, given: Json) -> bool:
+    facts = {
+        "workload": case.workload,
+        "backend": case.backend,
+        "precision": case.precision,
+        "batch": case.batch,
+        "concurrency": case.load.concurrency if case.load and case.load.mode == "closed" else None,
+    }
+    return all(facts[key] == value for key, value in given.items())

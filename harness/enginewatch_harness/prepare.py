@@ -1,0 +1,152 @@
+"""From cases to jobs: find or generate the model, read its inputs, work out the engine's key."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from enginewatch_db.errors import BackendError, NotAvailableError, PlanError
+from enginewatch_db.model import Failure
+from enginewatch_db.workspace import Workspace
+from enginewatch_harness.backends.base import Availability, Job
+from enginewatch_harness.engine_cache import engine_key, file_sha256
+from enginewatch_harness.matrix import Case
+from enginewatch_harness.models import GENERATORS, write_model
+from enginewatch_harness.plan_file import ModelTable, PlanFile
+from enginewatch_harness.provenance import cpu_device
+from enginewatch_harness.registry import availability, backend
+
+BACKEND_GENERATORS = ("random-llama",)
+"""Generators whose file depends on the precision, so the backend writes it when it builds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A case that is ready to run, or the reason why it is not.
+
+    Attributes:
+        job: ``None`` when ``failure`` is set.
+        engine_key: ``None`` where the backend has no engine.
+    """
+
+    case: Case
+    availability: Availability
+    device: str
+    model_sha256: str | None
+    job: Job | None = None
+    engine_key: str | None = None
+    failure: Failure | None = None
+
+
+def check_models(plan: PlanFile, folder: Path) -> None:
+    """Refuse a plan whose model files or generators do not exist, before anything is measured.
+
+    Raises:
+        PlanError: Names the model, the path and the remedy.
+    """
+    for model in plan.model:
+        if model.generate is not None and model.generate not in (*GENERATORS, *BACKEND_GENERATORS):
+            known = ", ".join(sorted((*GENERATORS, *BACKEND_GENERATORS)))
+            raise PlanError(f"model {model.name!r} has an unknown generator {model.generate!r}; known: {known}")
+        if model.path is not None and not (folder / model.path).is_file():
+            raise PlanError(
+                f"model {model.name!r}: there is no file {folder / model.path}",
+                remedy="correct model.path in the plan (it is relative to the plan file)",
+            )
+
+
+def prepare(case: Case, *, plan: PlanFile, folder: Path, workspace: Workspace) -> Prepared:
+    """Make a case ready; a failure that belongs to this case alone is returned, not raised."""
+    found = availability(case.backend)
+    device = found.device or cpu_device()
+    model_sha256: str | None = None
+    try:
+        if not found.available:
+            raise NotAvailableError(
+                f"backend {case.backend!r} is not available: {found.why}", remedy=found.remedy
+            )
+        path, model_sha256 = _model_file(case.model, folder, workspace)
+        job = _job(case, plan, path)
+        options = backend(case.backend).engine_options(job)
+        key = None
+        if options is not None:
+            key = engine_key(
+                model_sha256=model_sha256,
+                backend=case.backend,
+                version=found.version,
+                device=device,
+                precision=case.precision,
+                options=options,
+            )
+        return Prepared(
+            case=case, availability=found, device=device, model_sha256=model_sha256, job=job, engine_key=key
+        )
+    except BackendError as error:
+        failure = Failure(code=error.code, message=error.message, remedy=error.remedy)
+        return Prepared(case=case, availability=found, device=device, model_sha256=model_sha256, failure=failure)
+
+
+def _model_file(model: ModelTable, folder: Path, workspace: Workspace) -> tuple[Path, str]:
+    if model.path is not None:
+        path = (folder / model.path).absolute()
+        return path, file_sha256(path)
+    kind = str(model.generate)
+    if kind in BACKEND_GENERATORS:
+        return Path(kind), hashlib.sha256(f"{kind}:{model.seed}".encode()).hexdigest()
+    path = workspace.root / "models" / f"{kind}-seed{model.seed}.onnx"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_model(kind, path, seed=model.seed)
+    return path, file_sha256(path)
+
+
+def _job(case: Case, plan: PlanFile, path: Path) -> Job:
+    options = dict(case.options)
+    if case.model.generate in BACKEND_GENERATORS:
+        options["generate"] = case.model.generate
+        options["model_seed"] = case.model.seed
+    return Job(
+        case_key=case.key,
+        workload=case.workload,
+        model_path=path,
+        model_name=case.model.name,
+        precision=case.precision,
+        shapes=_shapes(case, path) if case.batch is not None else {},
+        warmup_s=case.warmup_s,
+        duration_s=case.duration_s,
+        load=case.load,
+        options=options,
+        seed=plan.seed,
+    )
+
+
+def _shapes(case: Case, path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the full input shapes: the batch in front, symbolic dimensions from the plan."""
+    from enginewatch_harness.onnx_inputs import read_inputs
+
+    batch = case.batch or 1
+    inputs = read_inputs(path)
+    unknown = sorted(set(case.shapes) - set(inputs))
+    if unknown:
+        raise PlanError(
+            f"workload {case.workload!r} gives shapes for {unknown[0]!r}, which is no input of {path.name}",
+            remedy=f"its inputs: {', '.join(inputs)}",
+        )
+    shapes = {}
+    for name, declared in inputs.items():
+        rest = case.shapes.get(name, declared[1:])
+        symbolic = [str(dimension) for dimension in rest if not isinstance(dimension, int)]
+        if symbolic:
+            raise PlanError(
+                f"input {name!r} of {path.name} has the open dimension {symbolic[0]!r}",
+                remedy=f'give it in the plan: shapes = {{ "{name}" = [...] }} under workload {case.workload!r}',
+            )
+        if declared and isinstance(declared[0], int) and declared[0] != batch:
+            raise BackendError(
+                f"{path.name} has a fixed batch of {declared[0]} in input {name!r}, the plan asks for {batch}",
+                code="shape_outside_profile",
+                remedy=f"set batches = [{declared[0]}] or export the model with a dynamic batch",
+            )
+        shapes[name] = (batch, *(int(dimension) for dimension in rest))
+    return shapes

@@ -1,0 +1,155 @@
+"""Show a session while it runs: a live bar with ETA and running median on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import assert_never
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from enginewatch_db.model import RunRecord, RunStatus
+from enginewatch_harness import events
+from enginewatch_harness.console import err, say
+
+HEADLINE = ("latency_p50_ms", "ttft_p50_ms")
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as ``m:ss``."""
+    whole = max(0, round(seconds))
+    return f"{whole // 60}:{whole % 60:02d}"
+
+
+def headline(record: RunRecord) -> str:
+    """Return the one number of a run that a person wants to see, or why there is none."""
+    if record.failure is not None:
+        word = "not available" if record.status is RunStatus.NOT_AVAILABLE else f"failed ({record.failure.code})"
+        return f"{word}: {record.failure.message}"
+    for metric in record.metrics:
+        if metric.metric in HEADLINE and metric.value is not None:
+            name = metric.metric.removesuffix("_ms").replace("_", " ")
+            marks = ", ".join(reason.code for reason in record.reasons)
+            return f"{name} {metric.value:.3f} ms (n={metric.n})" + (f" [{marks}]" if marks else "")
+    return "measured"
+
+
+class PlainProgress:
+    """One line per event, for logs and CI."""
+
+    def __call__(self, event: events.Event) -> None:
+        """Write the event's line; running progress is left out."""
+        text = self._line(event)
+        if text:
+            say(text)
+
+    def _line(self, event: events.Event) -> str | None:
+        match event:
+            case events.Started():
+                return (
+                    f"session {event.session_id} of plan {event.plan_name}: {event.cases} cases, {event.total} runs"
+                    f"{f', {event.done} done already' if event.done else ''}, about {clock(event.estimate_s)}"
+                )
+            case events.Building():
+                return f"build {event.number}/{event.total} {event.case_key}"
+            case events.Built():
+                took = "from the cache" if event.build_time_s is None else f"{event.build_time_s:.2f} s"
+                return f"built {event.case_key}: {took}"
+            case events.RunStarted() | events.RunProgress():
+                return None
+            case events.RunFinished():
+                place = f"run {event.number}/{event.total} {event.record.case_key} #{event.record.repeat}"
+                return f"{place}: {headline(event.record)}, {event.wall_s:.1f} s"
+            case events.Note():
+                return event.text
+            case _:
+                assert_never(event)
+
+    def __enter__(self) -> PlainProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
+class LiveProgress(PlainProgress):
+    """A bar on the terminal; failures and notes stay above it."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("ETA {task.fields[eta]}"),
+            TextColumn("{task.fields[now]}"),
+            TimeElapsedColumn(),
+            console=err,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> LiveProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: events.Event) -> None:
+        """Update the bar."""
+        match event:
+            case events.Started():
+                super().__call__(event)
+                self._task = self._bar.add_task(
+                    "measure", total=event.total, completed=event.done, eta=clock(event.estimate_s), now=""
+                )
+            case events.Building():
+                self._update(now=f"build {event.number}/{event.total} {event.case_key}")
+            case events.RunStarted():
+                self._update(completed=event.number - 1, eta=clock(event.eta_s), now=event.case_key)
+            case events.RunProgress():
+                median = "" if event.median_ms is None else f", median {event.median_ms:.3f} ms"
+                self._update(now=f"{event.case_key} n={event.n}{median}")
+            case events.RunFinished():
+                self._update(completed=event.number)
+                if event.record.failure is not None:
+                    super().__call__(event)
+            case events.Built() | events.Note():
+                super().__call__(event)
+            case _:
+                assert_never(event)
+
+    def _update(self, **fields: object) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, **fields)  # type: ignore[arg-type]
+
+
+class JsonProgress(PlainProgress):
+    """One JSON object per event, for machines; a finished run is given by its facts, not its samples."""
+
+    def __call__(self, event: events.Event) -> None:
+        """Write the event as JSON."""
+        if isinstance(event, events.RunFinished):
+            record = event.record
+            body: dict[str, object] = {
+                "run_id": record.run_id,
+                "case_key": record.case_key,
+                "repeat": record.repeat,
+                "status": record.status,
+                "headline": headline(record),
+                "number": event.number,
+                "total": event.total,
+                "wall_s": event.wall_s,
+            }
+        else:
+            body = asdict(event)
+        say(json.dumps({"event": type(event).__name__, **body}))
+
+
+def make_progress(kind: str) -> PlainProgress:
+    """Return the listener for ``auto``, ``live``, ``plain`` or ``json``."""
+    if kind == "json":
+        return JsonProgress()
+    if kind == "live" or (kind == "auto" and err.is_terminal):
+        return LiveProgress()
+    return PlainProgress()

@@ -1,0 +1,154 @@
+"""The end of a session on the terminal: a table with intervals, and what to do next. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.table import Table
+
+from enginewatch_db.metrics import METRICS
+from enginewatch_db.model import Comparison, RunRecord, RunStatus
+from enginewatch_db.workspace import Workspace
+from enginewatch_harness.progress import clock
+
+if TYPE_CHECKING:
+    from enginewatch_ci.judge import Judgement
+
+    from enginewatch_harness.session import SessionOutcome
+
+COLUMNS = {
+    "p50 ms": ("latency_p50_ms", "ttft_p50_ms"),
+    "p99 ms": ("latency_p99_ms", "ttft_p99_ms"),
+    "rate": ("throughput_qps", "output_tokens_s"),
+}
+"""Column → the metric of an engine case, the metric of a server case (there, p50 and p99 are those of TTFT)."""
+
+CONFIDENCE = 0.95
+
+
+def spread(records: Sequence[RunRecord], metric: str) -> tuple[float, float | None, float | None] | None:
+    """Return location and interval of a metric over the valid runs of a case; ``None`` when no run has it."""
+    from enginewatch_ci.stats.effect import Sample, one_sample
+
+    found = [
+        item
+        for record in records
+        if record.valid
+        for item in record.metrics
+        if item.metric == metric and item.value is not None and item.value > 0
+    ]
+    if not found:
+        return None
+    logs = np.log([item.value for item in found if item.value is not None])
+    value, low, high = one_sample(Sample(logs=logs), CONFIDENCE)
+    return (
+        math.exp(value),
+        None if low is None else math.exp(low),
+        None if high is None else math.exp(high),
+    )
+
+
+def cell(records: Sequence[RunRecord], metrics: tuple[str, ...]) -> str:
+    """Return ``value [low, high]`` with its unit where it is a rate."""
+    for metric in metrics:
+        found = spread(records, metric)
+        if found is None:
+            continue
+        value, low, high = found
+        unit = "" if METRICS[metric].unit == "ms" else f" {METRICS[metric].unit}"
+        interval = "" if low is None or high is None else f" [{low:.4g}, {high:.4g}]"
+        return f"{value:.4g}{interval}{unit}"
+    return "–"
+
+
+def by_case(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Return the runs of each case, cases sorted."""
+    grouped: dict[str, list[RunRecord]] = {}
+    for record in sorted(records, key=lambda record: record.case_key):
+        grouped.setdefault(record.case_key, []).append(record)
+    return grouped
+
+
+def table(records: Sequence[RunRecord], judged: Judgement | None) -> Table:
+    """Return one row a case: location over its runs with a 95 % interval, runs, verdict."""
+    shown = Table(show_edge=False, pad_edge=False)
+    shown.add_column("case", overflow="fold")
+    for name in COLUMNS:
+        shown.add_column(name, overflow="fold")
+    shown.add_column("runs", justify="right")
+    shown.add_column("verdict", overflow="fold")
+    comparisons = tuple(judged.comparisons) if judged else ()
+    for case_key, runs in by_case(records).items():
+        valid = sum(record.valid for record in runs)
+        counted = f"{valid}" if valid == len(runs) else f"{valid}/{len(runs)}"
+        cells = [cell(runs, metrics) for metrics in COLUMNS.values()]
+        shown.add_row(case_key, *cells, counted, case_verdict(case_key, runs, comparisons))
+    return shown
+
+
+def case_verdict(case_key: str, runs: Sequence[RunRecord], comparisons: Sequence[Comparison]) -> str:
+    """Return the worst verdict of a case, or why there is none."""
+    from enginewatch_db.model import SEVERITY
+
+    failure = next((record.failure for record in runs if record.failure is not None), None)
+    if failure is not None and not any(record.status is RunStatus.OK for record in runs):
+        return "not available" if failure.code == "not_available" else f"failed: {failure.code}"
+    own = [item for item in comparisons if item.case_key == case_key]
+    if not own:
+        return "no baseline yet"
+    worst = min(own, key=lambda item: SEVERITY.index(item.verdict))
+    effect = "" if worst.effect is None else f" {worst.metric} {worst.effect.rel:+.1%}"
+    return f"{worst.verdict}{effect if worst.verdict not in ('unchanged', 'inconclusive') else ''}"
+
+
+def closing(workspace: Workspace, outcome: SessionOutcome, judged: Judgement | None) -> list[str]:
+    """Return the last lines: verdict, failures with their remedies, what to do next."""
+    lines = [judged.sentence] if judged else []
+    said = set()
+    for record in outcome.records:
+        failure = record.failure
+        if failure is None or (failure.code, failure.message) in said:
+            continue
+        said.add((failure.code, failure.message))
+        lines.append(f"{record.case_key}: {failure.message}" + (f" → {failure.remedy}" if failure.remedy else ""))
+    lines += [f"quarantined {name}: {reason}" for name, reason in outcome.ingested.quarantined.items()]
+    stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.stage_s.items())
+    ok = sum(record.status is RunStatus.OK for record in outcome.records)
+    lines.append(f"session {outcome.session_id}: {ok} runs in {clock(outcome.wall_s)} ({stages})")
+    lines.append(
+        f"stored in {workspace.root}; look at it with `enginewatch dashboard`, ask it with `enginewatch db query`"
+    )
+    return lines
+
+
+def as_json(outcome: SessionOutcome, judged: Judgement | None) -> dict[str, Any]:
+    """Return the session's result for machines (``schema_version`` 1)."""
+    cases = []
+    for case_key, runs in by_case(outcome.records).items():
+        values = {}
+        for metric in (name for names in COLUMNS.values() for name in names):
+            found = spread(runs, metric)
+            if found is not None:
+                values[metric] = {"value": found[0], "ci_low": found[1], "ci_high": found[2]}
+        failure = next((record.failure for record in runs if record.failure is not None), None)
+        cases.append(
+            {
+                "case": case_key,
+                "runs": len(runs),
+                "valid": sum(record.valid for record in runs),
+                "metrics": values,
+                "failure": None if failure is None else {"code": failure.code, "message": failure.message},
+                "verdict": case_verdict(case_key, runs, tuple(judged.comparisons) if judged else ()),
+            }
+        )
+    return {
+        "schema_version": 1,
+        "session_id": outcome.session_id,
+        "wall_s": outcome.wall_s,
+        "stage_s": outcome.stage_s,
+        "sentence": judged.sentence if judged else None,
+        "cases": cases,
+    }

@@ -1,0 +1,400 @@
+"""A session: every case of a plan, interleaved and repeated, one bundle a run, everything in the store.
+
+Whatever happens (Ctrl-C, a killed child, ``kill -9``), a run whose bundle was renamed into the spool counts, and
+``--resume`` does what is missing.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from enginewatch_collector.process import CollectorProcess
+
+from enginewatch_db import bundle, ids
+from enginewatch_db.errors import BackendError, EnginewatchError
+from enginewatch_db.ingest import IngestReport, ingest
+from enginewatch_db.model import EngineRecord, Failure, Json, RunRecord, RunStatus
+from enginewatch_db.workspace import Workspace
+from enginewatch_harness import assemble, events, preflight, provenance
+from enginewatch_harness.backends.base import Job
+from enginewatch_harness.engine_cache import obtain
+from enginewatch_harness.journal import Journal
+from enginewatch_harness.matrix import Case, Turn, estimate_s, expand, order
+from enginewatch_harness.plan_file import PlanFile
+from enginewatch_harness.prepare import Prepared, check_models, prepare
+from enginewatch_harness.registry import backend_names
+from enginewatch_harness.wire import WorkOrder
+from enginewatch_harness.workers import run_worker
+
+BUILD_TIMEOUT_S = 1800.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRequest:
+    """What the user asked for.
+
+    Attributes:
+        plan: The plan.
+        plan_path: Its file: relative paths in it start from its folder.
+        plan_sha256: Hash of its text.
+        label: Free name of the session, usable as a REF.
+        resume: Go on with the newest unfinished session of this plan.
+        cases: Restrict to the cases whose key contains one of these texts; empty: all.
+        inject: Test-only: part of a case key → extra milliseconds in each of its inferences.
+        trigger: Who started it: ``cli`` or ``schedule``.
+    """
+
+    plan: PlanFile
+    plan_path: Path
+    plan_sha256: str
+    label: str | None = None
+    resume: bool = False
+    cases: tuple[str, ...] = ()
+    inject: dict[str, float] = field(default_factory=dict)
+    trigger: str = "cli"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOutcome:
+    """What a session brought.
+
+    Attributes:
+        records: All runs of the session, those of an earlier attempt included.
+        ingested: What the last pass over the spool did.
+        wall_s: From start to end.
+        stage_s: Seconds per stage: ``prepare``, ``build``, ``measure``, ``ingest``.
+    """
+
+    session_id: str
+    records: tuple[RunRecord, ...]
+    ingested: IngestReport
+    wall_s: float
+    stage_s: dict[str, float]
+
+
+def utc_now() -> str:
+    """Return the wall time as ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat()
+
+
+def plan_cases(request: SessionRequest) -> tuple[Case, ...]:
+    """Return the cases that the request asks for, with what is to be injected.
+
+    Raises:
+        PlanError: The matrix is impossible, or no case fits ``request.cases``.
+    """
+    from dataclasses import replace
+
+    from enginewatch_db.errors import PlanError, UsageError
+
+    cases = expand(request.plan, backend_names())
+    if request.cases:
+        chosen = tuple(case for case in cases if any(part in case.key for part in request.cases))
+        if not chosen:
+            known = ", ".join(case.key for case in cases[:6])
+            raise PlanError(f"no case fits {', '.join(request.cases)!r}", remedy=f"the cases are {known}, ...")
+        cases = chosen
+    for part in request.inject:
+        if not any(part in case.key for case in cases):
+            known = ", ".join(case.key for case in cases)
+            raise UsageError(f"--inject {part!r} fits no case", remedy=f"the cases are {known}")
+
+    def injected(case: Case) -> Case:
+        delays = [delay_ms for part, delay_ms in request.inject.items() if part in case.key]
+        return replace(case, options={**case.options, "inject_delay_ms": sum(delays)}) if delays else case
+
+    return tuple(injected(case) for case in cases)
+
+
+def run_session(request: SessionRequest, workspace: Workspace, listen: events.Listener) -> SessionOutcome:
+    """Run a whole session and return its outcome.
+
+    Raises:
+        PlanError: The plan cannot be obeyed; nothing was measured.
+        UnfitError: The machine cannot measure now.
+        StoreLockedError: Another session measures on this machine with this workspace.
+        DiskFullError: A bundle could not be written; the finished runs are kept.
+        KeyboardInterrupt: Ctrl-C; the finished runs are in the store.
+    """
+    cases = plan_cases(request)
+    folder = request.plan_path.absolute().parent
+    check_models(request.plan, folder)
+    workspace.create()
+    preflight.check_host(workspace)
+    with workspace.lock("session", wait_s=0.0, busy="another session measures with this store"):
+        journal = _journal(request, workspace, cases, folder)
+        return _Session(request=request, workspace=workspace, listen=listen, journal=journal, cases=cases).run(folder)
+
+
+def _journal(request: SessionRequest, workspace: Workspace, cases: tuple[Case, ...], folder: Path) -> Journal:
+    if request.resume:
+        return Journal.newest_unfinished(workspace, request.plan.name, request.plan_sha256)
+    session: Json = {
+        "started_at": utc_now(),
+        "plan_sha256": request.plan_sha256,
+        "plan_path": request.plan_path.name,
+        "label": request.label,
+        "seed": request.plan.seed,
+        "repeats": request.plan.repeats,
+        "trigger": request.trigger,
+        "cases": [case.key for case in cases],
+        **provenance.git_facts(folder),
+    }
+    return Journal.begin(workspace, ids.new_run_id(), request.plan.name, session)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Session:
+    """The state of a running session."""
+
+    request: SessionRequest
+    workspace: Workspace
+    listen: events.Listener
+    journal: Journal
+    cases: tuple[Case, ...]
+    environment: Json = field(default_factory=provenance.environment_facets)
+    host: Json = field(default_factory=provenance.host_facts)
+    records: list[RunRecord] = field(default_factory=list)
+    stage_s: dict[str, float] = field(default_factory=dict)
+    engines: dict[str, tuple[EngineRecord, Path]] = field(default_factory=dict)
+    broken: dict[str, Failure] = field(default_factory=dict)
+    spent_s: float = 0.0
+    measured: int = 0
+
+    def run(self, folder: Path) -> SessionOutcome:
+        began = time.monotonic()
+        self.records = self.journal.finished_runs(self.workspace)
+        turns = order(self.cases, self.request.plan.repeats, int(self.journal.session["seed"]))
+        self._announce(turns)
+        report = IngestReport(ingested=(), known=(), quarantined={})
+        try:
+            with self._stage("prepare"):
+                ready = {
+                    case.key: prepare(case, plan=self.request.plan, folder=folder, workspace=self.workspace)
+                    for case in self.cases
+                }
+            with self._stage("build"):
+                self._build_all(ready)
+            with self._stage("measure"):
+                self._measure_all(turns, ready)
+            self.journal.finish()
+            shutil.rmtree(self.journal.folder / "runs", ignore_errors=True)
+        finally:
+            # Also after Ctrl-C or a full disk: what was measured goes into the store.
+            with self._stage("ingest"):
+                report = ingest(self.workspace)
+        return SessionOutcome(
+            session_id=self.journal.session_id,
+            records=tuple(sorted(self.records, key=lambda record: record.order_idx)),
+            ingested=report,
+            wall_s=time.monotonic() - began,
+            stage_s=self.stage_s,
+        )
+
+    def _stage(self, name: str) -> _Stage:
+        return _Stage(name=name, into=self.stage_s)
+
+    def _announce(self, turns: tuple[Turn, ...]) -> None:
+        self.listen(
+            events.Started(
+                session_id=self.journal.session_id,
+                plan_name=self.request.plan.name,
+                cases=len(self.cases),
+                total=len(turns),
+                done=len(self.records),
+                estimate_s=estimate_s(self.cases, self.request.plan.repeats),
+            )
+        )
+
+    def _build_all(self, ready: dict[str, Prepared]) -> None:
+        keys = {item.engine_key for item in ready.values() if item.engine_key}
+        for item in ready.values():
+            if item.failure is not None:
+                self.broken[item.case.key] = item.failure
+            elif item.engine_key and item.engine_key not in self.engines:
+                self._build(item, len(self.engines) + 1, len(keys))
+
+    def _build(self, item: Prepared, number: int, total: int) -> None:
+        key = str(item.engine_key)
+        self.listen(events.Building(case_key=item.case.key, number=number, total=total))
+        try:
+            record, path = obtain(self.workspace, key, lambda target: self._build_in_worker(item, target))
+        except BackendError as error:
+            failure = Failure(code=error.code, message=error.message, remedy=error.remedy)
+            self.broken[item.case.key] = failure
+            return
+        self.engines[key] = (record, path)
+        self.listen(events.Built(case_key=item.case.key, build_time_s=record.build_time_s))
+
+    def _build_in_worker(self, item: Prepared, target: Path) -> EngineRecord:
+        scratch = self._scratch(f"build-{item.engine_key}")
+        work = WorkOrder(action="build", backend=item.case.backend, job=_job(item), engine_path=target)
+        result, _ = run_worker(scratch, work, timeout_s=BUILD_TIMEOUT_S, on_progress=lambda *_: None)
+        if result.engine is None:
+            failure = result.failure or Failure(code="build_failed", message=f"no engine for {item.case.key}")
+            raise BackendError(failure.message, code=failure.code, remedy=failure.remedy)
+        return result.engine
+
+    def _scratch(self, name: str) -> Path:
+        scratch = self.journal.folder / "runs" / name
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        return scratch
+
+    def _measure_all(self, turns: tuple[Turn, ...], ready: dict[str, Prepared]) -> None:
+        done = {(record.case_key, record.repeat) for record in self.records}
+        for number, turn in enumerate(turns, 1):
+            key = turn.case.key
+            if (key, turn.repeat) in done:
+                continue
+            failure = self.broken.get(key)
+            if failure is not None:
+                # One record says it; repeating what cannot work would only fill the history.
+                if not any(record.case_key == key for record in self.records):
+                    self._keep(self._failed(turn, ready[key], failure), {}, number, len(turns), 0.0)
+                continue
+            self._measure(turn, ready[key], number, len(turns))
+            if turn.repeat != turns[min(number, len(turns) - 1)].repeat:
+                with self._stage("ingest"):
+                    ingest(self.workspace)
+
+    def _measure(self, turn: Turn, item: Prepared, number: int, total: int) -> None:
+        left = total - number + 1
+        mean_s = self.spent_s / self.measured if self.measured else estimate_s((turn.case,), 1)
+        self.listen(
+            events.RunStarted(
+                case_key=turn.case.key, repeat=turn.repeat, number=number, total=total, eta_s=left * mean_s
+            )
+        )
+        began = time.monotonic()
+        record, tables = self._one_run(turn, item)
+        wall_s = time.monotonic() - began
+        self.spent_s += wall_s
+        self.measured += 1
+        self._keep(record, tables, number, total, wall_s)
+
+    def _one_run(self, turn: Turn, item: Prepared) -> tuple[RunRecord, dict[str, object]]:
+        stamp = self._stamp(turn)
+        quiet = preflight.check_quiet()
+        scratch = self._scratch(f"{turn.order_idx:04d}")
+        engine, engine_path = self.engines.get(str(item.engine_key), (None, None))
+        collector = self._start_collector(scratch)
+        try:
+            work = WorkOrder(
+                action="measure", backend=item.case.backend, job=_job(item), engine=engine, engine_path=engine_path
+            )
+            result, followed = run_worker(
+                scratch,
+                work,
+                timeout_s=self.request.plan.measure.timeout_s,
+                on_progress=lambda n, median_ms: self.listen(
+                    events.RunProgress(case_key=turn.case.key, n=n, median_ms=median_ms)
+                ),
+            )
+            telemetry = _stop_collector(collector)
+        finally:
+            if collector is not None:
+                collector.close()
+        if result.measurement is None:
+            failure = result.failure or Failure(code="crashed", message=f"{turn.case.key} brought no result")
+            record = assemble.failed_run(
+                stamp,
+                item,
+                failure,
+                ended_at=utc_now(),
+                t0_ns=followed.t0_ns,
+                phases=followed.phases(),
+                engine=engine,
+            )
+            return record, {}
+        record, tables = assemble.finished_run(
+            stamp,
+            item,
+            result.measurement,
+            ended_at=utc_now(),
+            t0_ns=followed.t0_ns,
+            phases=followed.phases(),
+            engine=engine,
+            sentinel_ns=result.sentinel_ns,
+            telemetry=telemetry,
+            preflight=quiet,
+        )
+        shutil.rmtree(scratch, ignore_errors=True)
+        return record, dict(tables)
+
+    def _start_collector(self, scratch: Path) -> CollectorProcess | None:
+        settings = self.request.plan.collector
+        try:
+            return CollectorProcess.start(
+                scratch / "telemetry", backends=tuple(settings.backends), rate_hz=settings.rate_hz
+            )
+        except BackendError as error:
+            self.listen(events.Note(text=f"no telemetry for this run: {error}"))
+            return None
+
+    def _stamp(self, turn: Turn) -> assemble.Stamp:
+        return assemble.Stamp(
+            run_id=ids.new_run_id(),
+            session_id=self.journal.session_id,
+            plan_name=self.request.plan.name,
+            repeat=turn.repeat,
+            order_idx=turn.order_idx,
+            started_at=utc_now(),
+            environment=self.environment,
+            host=self.host,
+            session=self.journal.session,
+        )
+
+    def _failed(self, turn: Turn, item: Prepared, failure: Failure) -> RunRecord:
+        return assemble.failed_run(self._stamp(turn), item, failure, ended_at=utc_now(), t0_ns=time.monotonic_ns())
+
+    def _keep(self, record: RunRecord, tables: dict[str, object], number: int, total: int, wall_s: float) -> None:
+        bundle.write(self.workspace.spool, record, tables)
+        self.records.append(record)
+        self.listen(events.RunFinished(record=record, number=number, total=total, wall_s=wall_s))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Stage:
+    """Adds the time of a ``with`` block to a stage."""
+
+    name: str
+    into: dict[str, float]
+    began: float = 0.0
+
+    def __enter__(self) -> None:
+        self.began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.into[self.name] = self.into.get(self.name, 0.0) + time.monotonic() - self.began
+
+
+def _job(item: Prepared) -> Job:
+    if item.job is None:
+        raise EnginewatchError(f"{item.case.key} was not prepared")
+    return item.job
+
+
+def _stop_collector(collector: CollectorProcess | None) -> assemble.Telemetry | None:
+    if collector is None:
+        return None
+    try:
+        result = collector.stop()
+    except BackendError:
+        # The run itself is whole; it gets the reason telemetry_absent.
+        return None
+    return assemble.Telemetry(table=result.table, quality=result.quality, devices=result.devices)
+
+
+def failed_cases(records: tuple[RunRecord, ...]) -> dict[str, Failure]:
+    """Return case → failure for the cases that have a failed run and no good one."""
+    good = {record.case_key for record in records if record.status is RunStatus.OK}
+    return {
+        record.case_key: record.failure
+        for record in records
+        if record.failure is not None and record.status is RunStatus.FAILED and record.case_key not in good
+    }

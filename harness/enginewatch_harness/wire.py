@@ -1,0 +1,134 @@
+"""What travels between the harness and its worker process: a job in, events and a result out. JSON and Parquet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from enginewatch_db.metrics import MetricValue
+from enginewatch_db.model import EngineRecord, Failure
+from enginewatch_db.validity import Reason
+from enginewatch_harness.backends.base import Job, Measurement
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+JOB = "job.json"
+EVENTS = "events.jsonl"
+RESULT = "result.json"
+LOGS = ("worker.stdout.log", "worker.stderr.log")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkOrder:
+    """What a worker is to do.
+
+    Attributes:
+        action: ``build`` or ``measure``.
+        backend: Name of the backend.
+        job: The case.
+        engine: The engine to measure; ``None`` where the backend has none.
+        engine_path: Where the engine lies, or is to be built.
+    """
+
+    action: str
+    backend: str
+    job: Job
+    engine: EngineRecord | None = None
+    engine_path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkResult:
+    """What a worker brought back: exactly one of ``engine``, ``measurement`` and ``failure`` is set."""
+
+    engine: EngineRecord | None = None
+    measurement: Measurement | None = None
+    failure: Failure | None = None
+    sentinel_ns: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    """A measurement without its tables: what goes into JSON."""
+
+    window_ns: tuple[int, int]
+    metrics: tuple[MetricValue, ...]
+    reasons: tuple[Reason, ...]
+    realised_precision: str | None
+    effective_options: dict[str, Any]
+    versions: dict[str, str]
+    command: str | None
+    counts: dict[str, float]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Document:
+    """The content of ``result.json``."""
+
+    engine: EngineRecord | None
+    failure: Failure | None
+    sentinel_ns: tuple[int, ...]
+    facts: _Facts | None
+    tables: tuple[str, ...]
+
+
+_ORDER = TypeAdapter(WorkOrder)
+_DOCUMENT = TypeAdapter(_Document)
+
+
+def _shared(source: Measurement | _Facts) -> dict[str, Any]:
+    return {item.name: getattr(source, item.name) for item in fields(_Facts)}
+
+
+def write_order(folder: Path, order: WorkOrder) -> None:
+    """Write the job into the worker's folder."""
+    (folder / JOB).write_bytes(_ORDER.dump_json(order))
+
+
+def read_order(folder: Path) -> WorkOrder:
+    """Read the job that ``write_order`` wrote."""
+    order: WorkOrder = _ORDER.validate_json((folder / JOB).read_bytes())
+    return order
+
+
+def write_result(folder: Path, result: WorkResult) -> None:
+    """Write the result: tables as Parquet beside a JSON file that is renamed into place last."""
+    import pyarrow.parquet as pq
+
+    measurement = result.measurement
+    tables: dict[str, pa.Table] = measurement.tables if measurement else {}
+    for name, table in tables.items():
+        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+    document = _Document(
+        engine=result.engine,
+        failure=result.failure,
+        sentinel_ns=result.sentinel_ns,
+        facts=_Facts(**{item.name: getattr(measurement, item.name) for item in fields(_Facts)})
+        if measurement
+        else None,
+        tables=tuple(sorted(tables)),
+    )
+    temporary = folder / f"{RESULT}.tmp"
+    temporary.write_bytes(_DOCUMENT.dump_json(document))
+    temporary.rename(folder / RESULT)
+
+
+def read_result(folder: Path) -> WorkResult | None:
+    """Read the result, or return ``None`` when the worker ended without one."""
+    import pyarrow.parquet as pq
+
+    if not (folder / RESULT).is_file():
+        return None
+    document: _Document = _DOCUMENT.validate_json((folder / RESULT).read_bytes())
+    measurement = None
+    if document.facts is not None:
+        tables = {name: pq.read_table(folder / f"{name}.parquet") for name in document.tables}
+        measurement = Measurement(tables=tables, **_shared(document.facts))
+    return WorkResult(
+        engine=document.engine, measurement=measurement, failure=document.failure, sentinel_ns=document.sentinel_ns
+    )

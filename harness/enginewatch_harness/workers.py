@@ -1,0 +1,108 @@
+"""Start a worker, follow its events, and bring its result back, whatever happens to it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from enginewatch_db.model import Failure, Json, Phase, PhaseMark
+from enginewatch_harness.process import start, stop_group, tail
+from enginewatch_harness.wire import EVENTS, WorkOrder, WorkResult, read_result, write_order
+
+POLL_S = 0.05
+GRACE_S = 5.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Followed:
+    """What the events of a worker said so far."""
+
+    t0_ns: int = 0
+    end_ns: int = 0
+    entered: list[tuple[Phase, int]] = field(default_factory=list)
+
+    def take(self, event: Json) -> None:
+        """Note one event."""
+        self.end_ns = max(self.end_ns, int(event["t_ns"]))
+        self.t0_ns = int(event.get("t0_ns", self.t0_ns))
+        if "phase" in event:
+            self.entered.append((Phase(event["phase"]), int(event["t_ns"])))
+
+    def phases(self) -> tuple[PhaseMark, ...]:
+        """Return the phases: each ends where the next begins."""
+        starts = [at for _, at in self.entered]
+        ends = [*starts[1:], max(self.end_ns, starts[-1])] if starts else []
+        return tuple(
+            PhaseMark(name=phase, start_ns=begin, end_ns=end)
+            for (phase, begin), end in zip(self.entered, ends, strict=True)
+        )
+
+
+def run_worker(
+    folder: Path, order: WorkOrder, *, timeout_s: float, on_progress: Callable[[int, float | None], None]
+) -> tuple[WorkResult, Followed]:
+    """Run one order in a fresh process and return its result; every end of the process has one.
+
+    A worker that is killed or does not end in time gives a ``Failure`` with code ``killed`` or ``timeout``.
+    On ``KeyboardInterrupt`` the whole group is ended before the exception goes on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_order(folder, order)
+    (folder / EVENTS).touch()
+    process = start(
+        [sys.executable, "-m", "enginewatch_harness.worker", str(folder)],
+        stdout=folder / "worker.stdout.log",
+        stderr=folder / "worker.stderr.log",
+    )
+    followed = Followed()
+    deadline = time.monotonic() + timeout_s
+    timed_out = False
+    try:
+        with (folder / EVENTS).open(encoding="utf-8") as stream:
+            while process.poll() is None and not timed_out:
+                _drain(stream.readlines(), followed, on_progress)
+                time.sleep(POLL_S)
+                timed_out = time.monotonic() > deadline
+            _drain(stream.readlines(), followed, on_progress)
+    finally:
+        returncode = stop_group(process, 0.0 if timed_out else GRACE_S)
+    result = None if timed_out else read_result(folder)
+    return result or WorkResult(failure=_failure(folder, order, returncode, timeout_s, timed_out=timed_out)), followed
+
+
+def _drain(lines: list[str], followed: Followed, on_progress: Callable[[int, float | None], None]) -> None:
+    for line in lines:
+        if not line.endswith("\n"):
+            continue
+        event = json.loads(line)
+        followed.take(event)
+        if "n" in event:
+            on_progress(int(event["n"]), event["median_ms"])
+
+
+def _failure(folder: Path, order: WorkOrder, returncode: int, timeout_s: float, *, timed_out: bool) -> Failure:
+    what = f"{order.action} of {order.job.case_key}"
+    if timed_out:
+        return Failure(
+            code="timeout",
+            message=f"the {what} did not end within {timeout_s:g} s",
+            remedy="raise measure.timeout_s in the plan, or read the logs kept in the work folder",
+        )
+    if returncode < 0:
+        name = signal.Signals(-returncode).name
+        return Failure(
+            code="killed",
+            message=f"the {what} was killed by {name}",
+            remedy="was memory short? see dmesg; then `enginewatch run PLAN --resume`",
+        )
+    last = tail(folder / "worker.stderr.log", 400).splitlines()
+    return Failure(
+        code="crashed",
+        message=f"the {what} ended with status {returncode}: {last[-1] if last else 'no message'}",
+        remedy=f"read {folder / 'worker.stderr.log'}",
+    )
