@@ -1,0 +1,276 @@
+"""The ONNX Runtime backend: "building" is optimising the graph to a saved model, on the CPU by default."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shlex
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from enginewatch_db.errors import BackendError, MeasurementError
+from enginewatch_db.metrics import MetricValue
+from enginewatch_db.model import EngineRecord, Json, Phase
+from enginewatch_db.tables import conform
+from enginewatch_harness.backends.base import Availability, Context, Job, Measurement
+from enginewatch_harness.backends.ort_accuracy import absent_accuracy, accuracy_metrics, not_finite
+from enginewatch_harness.backends.ort_convert import Conversion, convert, load_model
+from enginewatch_harness.backends.ort_errors import translated
+from enginewatch_harness.backends.ort_graph import read_graph
+from enginewatch_harness.backends.ort_inputs import index_bounds, input_specs, make_inputs, resolve_shapes
+from enginewatch_harness.backends.ort_loop import Window, delayed, measure, warm_up
+from enginewatch_harness.backends.ort_options import CPU_PROVIDER, OrtOptions, parse_options
+from enginewatch_harness.backends.ort_probe import working_precisions
+from enginewatch_harness.backends.ort_profile import layers_from_trace
+from enginewatch_harness.backends.ort_session import open_session, reference_options
+from enginewatch_harness.provenance import cpu_device
+
+_PROFILE_INFERENCES = 20
+
+
+class OnnxRuntimeBackend:
+    """Builds and measures ONNX models with ONNX Runtime, in this process."""
+
+    name = "onnxruntime"
+
+    def availability(self) -> Availability:
+        """Say which version is here and which precisions the CPU provider executes (tried, not assumed)."""
+        try:
+            import onnxruntime  # a broken installation must be reported, not raised
+        except ImportError as error:
+            return Availability(available=False, why=f"onnxruntime: {error}", remedy="pip install onnxruntime")
+        return Availability(
+            available=True,
+            version=onnxruntime.__version__,
+            device=cpu_device(),
+            precisions=working_precisions(CPU_PROVIDER),
+        )
+
+    def engine_options(self, job: Job) -> Json:
+        """Return what the saved graph depends on; threads and batch are not in it.
+
+        Raises:
+            PlanError: An option of the plan is unknown or has a bad value.
+        """
+        options = parse_options(job.options)
+        built: Json = {"graph_optimization": options.graph_optimization, "provider": options.provider}
+        if job.precision.startswith("int8"):
+            built["quantize_ops"] = list(options.quantize_ops)
+        if job.precision == "int8":
+            built |= {
+                "calibration_samples": options.calibration_samples,
+                "calibration_seed": options.calibration_seed,
+                "per_channel": options.per_channel,
+                # The batch is left out where it can be: the calibration sets a dynamic one to 1.
+                "calibration_shapes": {name: list(dims[1:]) for name, dims in job.shapes.items()},
+            }
+        return built
+
+    def build(self, job: Job, target: Path, context: Context) -> EngineRecord:
+        """Convert to the requested precision, optimise, save under ``target``, and read back what came out.
+
+        The record's ``engine_key`` and ``path`` are ``target``'s name: the cache that owns the file knows better.
+
+        Raises:
+            BackendError: The model cannot be read, or an operator lacks the precision; see ``ort_errors``.
+            PlanError: An option of the plan is unknown or has a bad value.
+        """
+        options = parse_options(job.options)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            began = time.monotonic_ns()
+            self._optimise(job, options, temporary, context.work_dir)
+            build_time_s = (time.monotonic_ns() - began) / 1e9
+            facts = read_graph(load_model(temporary))
+            record = EngineRecord(
+                engine_key=target.stem,
+                engine_sha256=_sha256(temporary),
+                path=target.name,
+                size_bytes=temporary.stat().st_size,
+                build_time_s=build_time_s,
+                cached=False,
+                realised_precision=facts.realised_precision,
+                fingerprint=facts.fingerprint,
+                details={**facts.details(), "options": self.engine_options(job), "versions": _versions()},
+            )
+            temporary.replace(target)
+        except OSError as error:
+            raise _disk_error(error, target) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        return record
+
+    def _optimise(self, job: Job, options: OrtOptions, target: Path, work_dir: Path) -> None:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="onnxruntime-", dir=work_dir) as scratch:
+            request = Conversion(
+                source=job.model_path,
+                precision=job.precision,
+                shapes=job.shapes,
+                options=options,
+                work_dir=Path(scratch),
+            )
+            open_session(
+                convert(request),
+                options,
+                precision=job.precision,
+                optimization=options.graph_optimization,
+                model=job.model_path,
+                save_to=target,
+            )
+
+    def measure(self, job: Job, engine: EngineRecord | None, engine_path: Path | None, context: Context) -> Measurement:
+        """Warm up and time single inferences with bound inputs and outputs, one after the other.
+
+        Raises:
+            BackendError: Engine missing or corrupt, wrong shapes, another provider than asked for, no memory,
+                or NaN or infinity in the output (``output_not_finite``).
+            PlanError: An option of the plan is unknown or has a bad value.
+        """
+        options = parse_options(job.options)
+        path = engine_path or job.model_path
+        context.enter(Phase.LOAD)
+        began = time.monotonic_ns()
+        session = open_session(path, options, precision=job.precision, optimization="disable")
+        load_time_s = (time.monotonic_ns() - began) / 1e9
+        inputs = _inputs(session, job)
+        with translated(model=path, precision=job.precision):
+            binding = _bind(session, inputs)
+            window = _timed(partial(session.run_with_iobinding, binding), job, options, context)
+            context.enter(Phase.DRAIN)
+            outputs = [value.numpy() for value in binding.get_outputs()]
+        bad = not_finite([item.name for item in session.get_outputs()], outputs)
+        if bad:
+            raise MeasurementError(
+                f"{job.case_key}: the output is not finite ({'; '.join(bad)})",
+                code="output_not_finite",
+                remedy="check the precision and the weights",
+            )
+        load_time = MetricValue(metric="load_time_s", value=load_time_s)
+        return Measurement(
+            tables={"latency_samples": _samples(window, context.t0_ns)},
+            window_ns=(window.start_ns, window.end_ns),
+            metrics=(load_time, *_accuracy(job, options, inputs, outputs)),
+            realised_precision=_realised(engine, path),
+            effective_options=options.effective(),
+            versions=_versions(),
+            command=f"enginewatch run PLAN --case {shlex.quote(job.case_key)}",
+            counts={"inferences": float(len(window.latencies))},
+        )
+
+    def profile(self, job: Job, engine_path: Path, context: Context) -> pa.Table:
+        """Return kernel times per node (``tables.LAYERS``) from onnxruntime's profiler, in a session of its own.
+
+        Raises:
+            BackendError: As in ``measure``; ``no_samples`` when the profiler wrote nothing.
+        """
+        options = parse_options(job.options)
+        context.work_dir.mkdir(parents=True, exist_ok=True)
+        session = open_session(
+            engine_path,
+            options,
+            precision=job.precision,
+            optimization="disable",
+            profile_prefix=context.work_dir / "onnxruntime-profile",
+        )
+        with translated(model=engine_path, precision=job.precision):
+            binding = _bind(session, _inputs(session, job))
+            for _ in range(_PROFILE_INFERENCES):
+                session.run_with_iobinding(binding)
+            trace = Path(session.end_profiling())
+        return layers_from_trace(trace.read_text(encoding="utf-8", errors="replace"))
+
+
+def _inputs(session: Any, job: Job) -> dict[str, NDArray[Any]]:  # noqa: ANN401 - onnxruntime ships no types
+    specs = input_specs(session)
+    shapes = resolve_shapes(specs, job.shapes, job.model_name)
+    integers = any("int" in spec.kind for spec in specs)
+    bounds = index_bounds(load_model(job.model_path)) if integers else {}
+    return make_inputs(specs, shapes, bounds, job.seed)
+
+
+def _bind(session: Any, inputs: dict[str, NDArray[Any]]) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    """Bind inputs and, after one inference that tells their shapes, outputs: the loop then allocates nothing."""
+    import onnxruntime
+
+    binding = session.io_binding()
+    for name, values in inputs.items():
+        binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(values))
+    names = [item.name for item in session.get_outputs()]
+    for name in names:
+        binding.bind_output(name, "cpu")
+    session.run_with_iobinding(binding)
+    for name, value in zip(names, binding.get_outputs(), strict=True):
+        binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(value.numpy()))
+    return binding
+
+
+def _timed(infer: partial[object], job: Job, options: OrtOptions, context: Context) -> Window:
+    context.enter(Phase.WARMUP)
+    expected_ns = warm_up(infer, job.warmup_s)
+    delay_ns = round(options.inject_delay_ms * 1e6 + expected_ns * options.inject_delay_pct / 100)
+    timed = delayed(infer, delay_ns) if delay_ns else infer
+    context.enter(Phase.MEASURE)
+    return measure(timed, duration_s=job.duration_s, expected_ns=expected_ns + delay_ns, report=context.progress)
+
+
+def _samples(window: Window, t0_ns: int) -> pa.Table:
+    starts = np.frombuffer(window.starts, np.int64) - t0_ns
+    return conform(
+        "latency_samples",
+        pa.table({"start_ns": starts, "latency_ns": np.frombuffer(window.latencies, np.int64)}),
+    )
+
+
+def _accuracy(
+    job: Job, options: OrtOptions, inputs: dict[str, NDArray[Any]], outputs: list[NDArray[Any]]
+) -> tuple[MetricValue, ...]:
+    """Compare with the model as given, unoptimised, in fp32 on the CPU; long after the timed window."""
+    if not options.accuracy:
+        return absent_accuracy("switched off by the option accuracy = false")
+    try:
+        session = open_session(
+            job.model_path, reference_options(options.threads), precision="fp32", optimization="disable"
+        )
+        with translated(model=job.model_path, precision="fp32"):
+            reference = session.run(None, inputs)
+    except BackendError as error:
+        return absent_accuracy(f"the fp32 reference did not run: {error.message}")
+    return accuracy_metrics(outputs, reference)
+
+
+def _realised(engine: EngineRecord | None, path: Path) -> str | None:
+    if engine is not None and engine.realised_precision is not None:
+        return engine.realised_precision
+    return read_graph(load_model(path)).realised_precision
+
+
+def _versions() -> dict[str, str]:
+    import onnx
+    import onnxruntime
+
+    return {"onnxruntime": onnxruntime.__version__, "onnx": onnx.__version__}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _disk_error(error: OSError, target: Path) -> BackendError:
+    if error.errno == errno.ENOSPC:
+        return BackendError(
+            f"no space left to write {target}", code="disk_full", remedy=f"free space below {target.parent}"
+        )
+    return BackendError(
+        f"{target} could not be written: {error}", code="build_failed", remedy="check the folder's permissions"
+    )

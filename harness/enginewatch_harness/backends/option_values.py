@@ -1,0 +1,134 @@
+"""Check the options of a plan, value by value. Pure.
+
+One workload may name several backends, and its options go to each of them: a backend passes over the options
+that only its sibling knows, and refuses what no backend for ONNX models knows.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from enginewatch_db.errors import PlanError
+from enginewatch_db.model import Json
+
+
+def refuse_unknown(options: Json, backend: str) -> None:
+    """Check the names of all options.
+
+    Raises:
+        PlanError: An option that no backend for ONNX models has; names the nearest one of ``backend``.
+    """
+    from enginewatch_harness.backends.ort_options import OrtOptions
+    from enginewatch_harness.backends.trtexec_options import TrtexecOptions
+
+    known = {
+        "onnxruntime": [field.name for field in fields(OrtOptions)],
+        "trtexec": [field.name for field in fields(TrtexecOptions)],
+    }
+    everything = {name for names in known.values() for name in names}
+    for key in options:
+        if key not in everything:
+            near = difflib.get_close_matches(key, known[backend], n=1, cutoff=0.0)[0]
+            raise PlanError(f"unknown {backend} option {key!r}", remedy=f"did you mean {near!r}?")
+
+
+def _bad(key: str, value: Any, expected: str) -> PlanError:  # noqa: ANN401 - the value comes from a file
+    return PlanError(f"option {key} = {value!r} must be {expected}", remedy="correct options in the plan")
+
+
+def integer(options: Json, key: str, default: int, *, low: int) -> int:
+    """Return an integer of at least ``low``.
+
+    Raises:
+        PlanError: It is something else.
+    """
+    value = options.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise _bad(key, value, f"an integer of at least {low}")
+    return value
+
+
+def optional_integer(options: Json, key: str, *, low: int, high: int) -> int | None:
+    """Return an integer from ``low`` to ``high``, or ``None`` where the plan has none.
+
+    Raises:
+        PlanError: It is something else.
+    """
+    value = options.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise _bad(key, value, f"an integer from {low} to {high}")
+    return value
+
+
+def text(options: Json, key: str, default: str) -> str:
+    """Return a string that is not empty.
+
+    Raises:
+        PlanError: It is something else.
+    """
+    value = options.get(key, default)
+    if not isinstance(value, str) or not value:
+        raise _bad(key, value, "a string")
+    return value
+
+
+def optional_text(options: Json, key: str) -> str | None:
+    """Return a string that is not empty, or ``None`` where the plan has none.
+
+    Raises:
+        PlanError: It is something else.
+    """
+    return text(options, key, "") if key in options else None
+
+
+def choice(options: Json, key: str, default: str, allowed: Sequence[str]) -> str:
+    """Return one of ``allowed``.
+
+    Raises:
+        PlanError: It is something else.
+    """
+    value = text(options, key, default)
+    if value not in allowed:
+        raise _bad(key, value, f"one of {', '.join(allowed)}")
+    return value
+
+
+def flag(options: Json, key: str, default: bool) -> bool:
+    """Return a boolean.
+
+    Raises:
+        PlanError: It is something else.
+    """
+    value = options.get(key, default)
+    if not isinstance(value, bool):
+        raise _bad(key, value, "true or false")
+    return value
+
+
+def names(options: Json, key: str) -> tuple[str, ...]:
+    """Return a list of strings, empty where the plan has none.
+
+    Raises:
+        PlanError: It is something else.
+    """
+    value = options.get(key, [])
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise _bad(key, value, "a list of strings")
+    return tuple(value)
+
+
+def positive(options: Json, key: str, default: float = 0.0) -> float:
+    """Return a finite number of at least 0.
+
+    Raises:
+        PlanError: It is something else.
+    """
+    value = options.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise _bad(key, value, "a number of at least 0")
+    return float(value)

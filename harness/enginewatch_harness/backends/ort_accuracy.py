@@ -1,0 +1,67 @@
+"""How far outputs are from the fp32 reference on the same inputs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from enginewatch_db.metrics import MetricValue
+
+ACCURACY_METRICS = ("output_rel_l2", "output_max_abs", "output_cosine")
+
+
+def accuracy_metrics(outputs: Sequence[NDArray[Any]], reference: Sequence[NDArray[Any]]) -> tuple[MetricValue, ...]:
+    """Compare all outputs as one vector: ``|y - r| / |r|``, ``max |y - r|`` and ``y·r / (|y| |r|)``.
+
+    Args:
+        outputs: Outputs of the engine.
+        reference: Outputs of the fp32 model, in the same order.
+    """
+    if [item.shape for item in outputs] != [item.shape for item in reference]:
+        return absent_accuracy("the engine's outputs have other shapes than the fp32 model's")
+    got, want = _flatten(outputs), _flatten(reference)
+    if got.size == 0:
+        return absent_accuracy("the model has no numeric output")
+    norm_got, norm_want = float(np.linalg.norm(got)), float(np.linalg.norm(want))
+    distance = float(np.linalg.norm(got - want))
+    return (
+        _value("output_rel_l2", distance / norm_want, got.size)
+        if norm_want > 0
+        else _absent("output_rel_l2", "the fp32 output is all zeros"),
+        _value("output_max_abs", float(np.max(np.abs(got - want))), got.size),
+        _value("output_cosine", float(got @ want) / (norm_got * norm_want), got.size)
+        if norm_want > 0 and norm_got > 0
+        else _absent("output_cosine", "an output is all zeros"),
+    )
+
+
+def absent_accuracy(why: str) -> tuple[MetricValue, ...]:
+    """Return the accuracy metrics as absent."""
+    return tuple(_absent(metric, why) for metric in ACCURACY_METRICS)
+
+
+def not_finite(names: Sequence[str], outputs: Sequence[NDArray[Any]]) -> list[str]:
+    """Return, in words, the outputs with NaN or infinity."""
+    found = []
+    for name, values in zip(names, outputs, strict=True):
+        if np.issubdtype(values.dtype, np.floating):
+            bad = int(values.size - np.count_nonzero(np.isfinite(values)))
+            if bad:
+                found.append(f"{name}: {bad} of {values.size} values")
+    return found
+
+
+def _flatten(arrays: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    numeric = [item.astype(np.float64).ravel() for item in arrays if np.issubdtype(item.dtype, np.number)]
+    return np.concatenate(numeric) if numeric else np.empty(0)
+
+
+def _value(metric: str, value: float, n: int) -> MetricValue:
+    return MetricValue(metric=metric, value=value, n=n)
+
+
+def _absent(metric: str, why: str) -> MetricValue:
+    return MetricValue(metric=metric, value=None, absent_reason=why)
