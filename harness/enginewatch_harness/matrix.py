@@ -83,7 +83,8 @@ def order(cases: tuple[Case, ...], repeats: int, seed: int) -> tuple[Turn, ...]:
     for repeat in range(repeats):
         block = list(cases)
         generator.shuffle(block)
-        turns.extend(Turn(case=case, repeat=repeat, order_idx=len(turns) + i) for i, case in enumerate(block))
+        first = len(turns)
+        turns.extend(Turn(case=case, repeat=repeat, order_idx=first + i) for i, case in enumerate(block))
     return tuple(turns)
 
 
