@@ -78,7 +78,7 @@ def load_model(path: Path) -> onnx.ModelProto:
         BackendError: ``model_missing`` or ``model_corrupt``.
     """
     try:
-        return onnx.load(str(path))
+        model = onnx.load(str(path))
     except FileNotFoundError as error:
         raise BackendError(
             f"{error.filename or path} does not exist",
@@ -89,6 +89,9 @@ def load_model(path: Path) -> onnx.ModelProto:
         raise BackendError(
             f"{path} cannot be read as an ONNX model: {error}", code="model_corrupt", remedy="export the model again"
         ) from error
+    if not model.graph.node:
+        raise BackendError(f"{path} has no graph", code="model_corrupt", remedy="export the model again")
+    return model
 
 
 def known_precisions() -> tuple[str, ...]:

@@ -15,6 +15,7 @@ REPORT_INTERVAL_NS = 250_000_000
 _MEDIAN_OF_LAST = 128
 _SPARE = 1.5
 _MIN_CAPACITY = 1024
+_MAX_CAPACITY = 1 << 20  # 16 MiB for starts and latencies; what exceeds it doubles the room as it comes
 
 Infer = Callable[[], object]
 Report = Callable[[int, float | None], None]
@@ -66,7 +67,7 @@ def measure(infer: Infer, *, duration_s: float, expected_ns: int, report: Report
         report: Called between samples, four times a second, with the count and the running median in ms.
     """
     duration_ns = round(duration_s * 1e9)
-    capacity = max(_MIN_CAPACITY, int(duration_ns / max(expected_ns, 1) * _SPARE))
+    capacity = min(_MAX_CAPACITY, max(_MIN_CAPACITY, int(duration_ns / max(expected_ns, 1) * _SPARE)))
     starts, latencies = array("q", bytes(8 * capacity)), array("q", bytes(8 * capacity))
     with _collector_paused():
         start, end, count = _loop(infer, duration_ns, starts, latencies, report)
@@ -88,7 +89,7 @@ def _loop(
         starts[count] = begin
         latencies[count] = end - begin
         count += 1
-        if count == capacity:  # the warm-up was slower than the window: double the room, between two samples
+        if count == capacity:  # the window is faster than the warm-up was: double the room, between two samples
             starts.frombytes(bytes(8 * capacity))
             latencies.frombytes(bytes(8 * capacity))
             capacity *= 2
