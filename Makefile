@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo run test lint format bench clean help
+.PHONY: setup demo run test lint format docs bench clean help
 
 help:  ## list the verbs
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ —/'
@@ -30,11 +30,15 @@ lint: setup  ## style, types, layers, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
 	$(BIN)/codespell db collector harness ci dashboards docs README.md CHANGELOG.md CONTRIBUTING.md
 
 format: setup  ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup  ## write docs/reference from the code
+	$(BIN)/python docs/generate.py
 
 bench: setup  ## ratios against peers and limits
 	$(BIN)/python -m benchmarks

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 
 from enginewatch_db.errors import DiskFullError, StorageError
 from enginewatch_db.workspace import Workspace
 
 KEEP_VERSIONS = 2
+COPY = "import shutil, sys; shutil.copyfile(sys.argv[1], sys.argv[2])"
 
 
 def publish(workspace: Workspace) -> None:
@@ -23,12 +25,11 @@ def publish(workspace: Workspace) -> None:
         StorageError: The copy failed for another reason.
     """
     target = workspace.read_versions / f"store-{time.time_ns()}.duckdb"
-    done = subprocess.run(
-        ["cp", "--reflink=auto", "--", str(workspace.store), str(target)], capture_output=True, check=False
-    )
+    argv = [sys.executable, "-I", "-S", "-c", COPY, str(workspace.store), str(target)]
+    done = subprocess.run(argv, capture_output=True, check=False)
     if done.returncode != 0:
         target.unlink(missing_ok=True)
-        detail = done.stderr.decode(errors="replace").strip()
+        detail = (done.stderr.decode(errors="replace").strip().splitlines() or ["unknown"])[-1]
         kind = DiskFullError if "No space left" in detail else StorageError
         raise kind(f"cannot publish the read copy: {detail}", remedy="free some space, then `enginewatch ingest`")
     link = workspace.root / f".link-{os.getpid()}"

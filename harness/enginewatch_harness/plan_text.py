@@ -56,7 +56,7 @@ generate = "convnet"    # a small residual convolution network with random weigh
 
 [[model]]
 name = "encoder"
-generate = "encoder"    # a small transformer encoder with random weights
+generate = "transformer"   # a small transformer encoder with random weights
 
 [[workload]]
 name = "convnet"

@@ -298,7 +298,7 @@ class _Session:
             telemetry = _stop_collector(collector)
         finally:
             if collector is not None:
-                collector.close()
+                collector.kill()
         if result.measurement is None:
             failure = result.failure or Failure(code="crashed", message=f"{turn.case.key} brought no result")
             record = assemble.failed_run(

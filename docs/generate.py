@@ -1,0 +1,162 @@
+"""Write docs/reference/*.md from the code, or check that they are up to date: ``python docs/generate.py --check``."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import BaseModel
+
+from enginewatch_db.connect import Reader, writer
+from enginewatch_db.errors import FAILURE_CODES, ExitCode
+from enginewatch_db.metrics import METRICS
+from enginewatch_db.validity import REASONS
+from enginewatch_db.workspace import Workspace
+from enginewatch_harness.cli import enginewatch
+from enginewatch_harness.plan_file import PlanFile
+
+FOLDER = Path(__file__).parent / "reference"
+NOTE = "<!-- Written by docs/generate.py from the code; change the code, then run `make docs`. -->\n"
+
+EXIT_MEANING = {
+    ExitCode.PASS: "passed: nothing got slower; for commands that do not judge: done",
+    ExitCode.REGRESSION: "a regression",
+    ExitCode.USAGE: "a usage, plan or policy error; nothing was measured",
+    ExitCode.INCONCLUSIVE: "inconclusive, or no baseline; the policy may map it",
+    ExitCode.UNFIT: "the machine cannot measure now",
+    ExitCode.FAILED: "a build or a benchmark failed",
+    ExitCode.STORAGE: "store, bundle or disk",
+    ExitCode.INTERRUPTED: "interrupted (Ctrl-C, SIGTERM); finished runs are in the store",
+}
+
+
+def rows(header: tuple[str, ...], body: list[tuple[str, ...]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, tuple("---" for _ in header), *body]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def metrics() -> str:
+    """Return the page of metrics."""
+    body = [
+        (f"`{m.key}`", m.unit, m.direction.value, m.kind.value, "yes" if m.gated else "", m.description)
+        for m in METRICS.values()
+    ]
+    header = ("metric", "unit", "better", "kind", "gated by default", "meaning")
+    return "# Metrics\n\nAn absent value is NULL with `absent_reason`, never 0.\n\n" + rows(header, body)
+
+
+def validity() -> str:
+    """Return the page of validity reasons."""
+    body = [(f"`{code}`", r.effect.value, r.description, r.remedy) for code, r in REASONS.items()]
+    text = "# Validity reasons\n\n`reject`: the run never enters a verdict. `warn`: it does, and the report says so.\n\n"
+    return text + rows(("code", "effect", "meaning", "what to do"), body)
+
+
+def failures() -> str:
+    """Return the page of failure codes."""
+    body = [(f"`{code}`", text) for code, text in FAILURE_CODES.items()]
+    return "# Failure codes\n\nWhy a run has no result (`runs.failure_code`).\n\n" + rows(("code", "meaning"), body)
+
+
+def exit_codes() -> str:
+    """Return the page of exit codes."""
+    body = [(str(int(code)), EXIT_MEANING[code]) for code in ExitCode]
+    return "# Exit codes\n\nOne table for all commands.\n\n" + rows(("code", "meaning"), body)
+
+
+def _tables(model: type[BaseModel], name: str) -> Iterator[tuple[str, type[BaseModel]]]:
+    yield name, model
+    for key, field in model.model_fields.items():
+        for item in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(item, type) and issubclass(item, BaseModel):
+                is_list = str(field.annotation).startswith("list")
+                path = key if name == "plan" else f"{name}.{key}"
+                yield from _tables(item, f"[[{path}]]" if is_list and name == "plan" else path.strip("[]"))
+
+
+def plan() -> str:
+    """Return the page of plan keys."""
+    text = "# Plan keys\n\nUnknown keys are errors that name the nearest known one. `*` = required.\n"
+    for name, model in _tables(PlanFile, "plan"):
+        body = []
+        for key, field in model.model_fields.items():
+            default = "*" if field.is_required() else f"`{field.get_default(call_default_factory=True)!r}`"
+            body.append((f"`{key}`", default, field.description or (model.__doc__ or "").partition(": ")[2]))
+        text += f"\n## `{name}`\n\n{model.__doc__}\n\n" + rows(("key", "default", "meaning"), body)
+    return text
+
+
+def schema() -> str:
+    """Return the page of tables and views."""
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Workspace(Path(folder))
+        with writer(workspace):
+            pass
+        with Reader.open(workspace) as reader:
+            found = reader.rows("schema")
+    text = "# Tables and views\n\nThe views `v_*` are the interface for your own queries; see ../querying.md.\n"
+    for row in found:
+        text += f"\n## `{row['name']}` ({row['kind']})\n\n"
+        text += ", ".join(f"`{column}`" for column in str(row["columns"]).split(", ")) + "\n"
+    return text
+
+
+def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            if child is not None:
+                yield from _commands(child, f"{path} {name}")
+
+
+def cli() -> str:
+    """Return the page of commands, from their own help."""
+    text = "# Commands\n\nResults go to stdout, progress and advice to stderr.\n"
+    for path, command in _commands(enginewatch, "enginewatch"):
+        parts: dict[str, Any] = {"max_content_width": 100, "terminal_width": 100}
+        help_text = command.get_help(click.Context(command, info_name=path, **parts))
+        text += f"\n## {path}\n\n```text\n{help_text}\n```\n"
+    return text
+
+
+PAGES = {
+    "metrics.md": metrics,
+    "validity.md": validity,
+    "failures.md": failures,
+    "exit-codes.md": exit_codes,
+    "plan.md": plan,
+    "schema.md": schema,
+    "cli.md": cli,
+}
+
+
+def outdated() -> list[str]:
+    """Return the pages that differ from the code."""
+    return [
+        name
+        for name, make in PAGES.items()
+        if not (FOLDER / name).is_file() or (FOLDER / name).read_text(encoding="utf-8") != NOTE + make()
+    ]
+
+
+def main() -> int:
+    """Write the pages, or with ``--check`` return 1 when one is out of date."""
+    if "--check" in sys.argv:
+        stale = outdated()
+        sys.stderr.writelines(f"docs/reference/{name} is out of date; run `make docs`\n" for name in stale)
+        return int(bool(stale))
+    FOLDER.mkdir(exist_ok=True)
+    for name, make in PAGES.items():
+        (FOLDER / name).write_text(NOTE + make(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
