@@ -1,0 +1,202 @@
+"""The commands ``gate``, ``judge`` and ``accept``. stdout is the result, stderr is progress."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from enginewatch_ci.exit_codes import exit_code
+from enginewatch_ci.policy import load_policy
+from enginewatch_db.errors import StorageError
+from enginewatch_db.workspace import Workspace
+
+if TYPE_CHECKING:
+    from enginewatch_ci.judgement import Judgement
+
+PLAIN_WIDTH = 160
+"""Columns where no terminal says how wide it is: logs of CI jobs scroll sideways."""
+
+_REF_HELP = "latest, latest~N, a session id or its first characters, label:NAME, commit:SHA, or a folder of bundles"
+
+
+def _options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add what ``gate`` and ``judge`` share."""
+    decorators = [
+        click.option(
+            "--candidate", default="latest", show_default=True, metavar="REF", help=f"What to judge: {_REF_HELP}."
+        ),
+        click.option(
+            "--baseline",
+            default="baseline",
+            show_default=True,
+            metavar="REF",
+            help="What to compare to: the same, or baseline: the accepted one of the candidate's plan, else its first.",
+        ),
+        click.option(
+            "--policy",
+            "policy_file",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Thresholds and rules, TOML; built-in defaults: 5 % for medians and throughput, 15 % for p99.",
+        ),
+        click.option(
+            "--store",
+            metavar="DIR",
+            help="Folder of the store.  [default: $ENGINEWATCH_STORE or .enginewatch]",
+        ),
+        click.option(
+            "--markdown",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="Write the report as Markdown.",
+        ),
+        click.option(
+            "--junit",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="Write the report as JUnit XML.",
+        ),
+        click.option(
+            "--json",
+            "json_file",
+            type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+            metavar="FILE",
+            help="Write the report as JSON; - prints it instead of the table.",
+        ),
+    ]
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
+
+
+@click.command()
+@_options
+def gate(
+    candidate: str,
+    baseline: str,
+    policy_file: Path | None,
+    store: str | None,
+    markdown: Path | None,
+    junit: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Compare a candidate with a baseline and exit with the verdict.
+
+    \b
+    Exit codes: 0 pass, 1 regression, 2 usage, 3 inconclusive or no baseline, 5 a case failed, 6 storage.
+    Example:    enginewatch gate --baseline commit:3f9c1d2 --candidate latest --junit gate.xml
+    """
+    judgement = _judge(candidate, baseline, policy_file, store)
+    _write(judgement, markdown, junit, json_file)
+    _keep(judgement, store)
+    click.get_current_context().exit(int(exit_code(judgement)))
+
+
+@click.command()
+@click.option("--again", is_flag=True, help="Judge from the stored runs and replace the stored verdicts.")
+@_options
+def judge(
+    again: bool,
+    candidate: str,
+    baseline: str,
+    policy_file: Path | None,
+    store: str | None,
+    markdown: Path | None,
+    junit: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Judge a session from its stored runs; with --again the stored verdicts and findings are replaced.
+
+    \b
+    Without --again nothing is written to the store. A first session, with nothing to compare to, exits with 0.
+    Example:    enginewatch judge --again --candidate latest
+    """
+    judgement = _judge(candidate, baseline, policy_file, store)
+    _write(judgement, markdown, junit, json_file)
+    if again:
+        _keep(judgement, store)
+    click.get_current_context().exit(int(exit_code(judgement, need_baseline=False)))
+
+
+@click.command()
+@click.argument("session", metavar="SESSION")
+@click.option("--reason", required=True, help="Why this session is the measure of the next ones.")
+@click.option("--by", help="Who accepts.  [default: the user's name]")
+@click.option("--store", metavar="DIR", help="Folder of the store.  [default: $ENGINEWATCH_STORE or .enginewatch]")
+def accept(session: str, reason: str, by: str | None, store: str | None) -> None:
+    """Make SESSION the baseline of its plan from now on.
+
+    \b
+    A baseline never moves by itself. Every entry is kept, with who and why.
+    Example:    enginewatch accept latest --reason "INT8 calibration fixed, slower on purpose"
+    """
+    from enginewatch_ci.choose import choose_session
+    from enginewatch_db import judgements
+
+    workspace = Workspace.locate(store)
+    chosen = choose_session(workspace.root, session)
+    judgements.accept(workspace.root, chosen.plan_name, chosen.session_id, by=by or _user(), reason=reason)
+    click.echo(f"The baseline of plan {chosen.plan_name!r} is {chosen.title} from now on.")
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        # A container's user id need not have a name.
+        return None
+
+
+def _judge(candidate: str, baseline: str, policy_file: Path | None, store: str | None) -> Judgement:
+    from enginewatch_ci.judge import judge as judge_session
+
+    workspace = Workspace.locate(store)
+    policy = load_policy(policy_file)
+    click.echo(f"judging {candidate} against {baseline} in {workspace.root}", err=True)
+    return judge_session(workspace.root, candidate=candidate, baseline=baseline, policy=policy, store=False)
+
+
+def _keep(judgement: Judgement, store: str | None) -> None:
+    """Store the judgement after the reports are written, so that a store that cannot be written costs no report."""
+    from enginewatch_ci.judge import store_judgement
+
+    store_judgement(Workspace.locate(store).root, judgement)
+
+
+def _write(judgement: Judgement, markdown: Path | None, junit: Path | None, json_file: Path | None) -> None:
+    from enginewatch_ci import report
+
+    text = report.render_markdown(judgement)
+    if markdown is not None:
+        _save(markdown, text)
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        _save(Path(summary), text, append=True)
+    if junit is not None:
+        _save(junit, report.render_junit(judgement))
+    to_stdout = json_file is not None and str(json_file) == "-"
+    if to_stdout:
+        click.echo(report.render_json(judgement), nl=False)
+    elif json_file is not None:
+        _save(json_file, report.render_json(judgement))
+    if not to_stdout:
+        terminal = sys.stdout.isatty()
+        width = shutil.get_terminal_size().columns if terminal else PLAIN_WIDTH
+        click.echo(
+            report.render_text(judgement, width=width, color=terminal and "NO_COLOR" not in os.environ), nl=False
+        )
+
+
+def _save(path: Path, text: str, *, append: bool = False) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a" if append else "w", encoding="utf-8") as handle:
+            handle.write(text)
+    except OSError as error:
+        raise StorageError(f"cannot write the report {path}: {error.strerror}", remedy="give another file") from error

@@ -1,0 +1,107 @@
+"""Judge one candidate against one baseline: read, decide, store. Everything that is concluded comes through here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from enginewatch_ci import summary
+from enginewatch_ci.choose import BASELINE, LATEST, load_pair
+from enginewatch_ci.comparable import facet_differences
+from enginewatch_ci.decide import decide
+from enginewatch_ci.facts import Arm, History
+from enginewatch_ci.findings import findings_of
+from enginewatch_ci.judgement import Judgement, overall
+from enginewatch_ci.policy import Policy
+from enginewatch_ci.thresholds import judge_limits
+
+
+def judge(
+    workspace: Path,
+    *,
+    candidate: str = LATEST,
+    baseline: str = BASELINE,
+    policy: Policy | None = None,
+    store: bool = True,
+) -> Judgement:
+    """Judge ``candidate`` against ``baseline``.
+
+    Args:
+        workspace: The folder of the store.
+        candidate: What to judge, a REF (see ``refs``).
+        baseline: What to compare to, a REF.
+        policy: Rules; the default ones when left out.
+        store: Whether to store verdicts and findings under the candidate's newest session; never done for bundles.
+
+    Raises:
+        UsageError: A REF that means nothing, or more than one thing.
+        StorageError: There is no store, or it cannot be read or written.
+    """
+    rules = policy or Policy()
+    loaded = load_pair(workspace, candidate, baseline, metrics=rules.gated_metrics())
+    judgement = judge_arms(loaded.baseline, loaded.candidate, rules, loaded.history)
+    if store:
+        store_judgement(workspace, judgement)
+    return judgement
+
+
+def store_judgement(workspace: Path, judgement: Judgement) -> None:
+    """Store verdicts and findings under the candidate's newest session; bundles that are in no store are left out.
+
+    Raises:
+        StorageError: The store cannot be written.
+    """
+    baseline = judgement.baseline
+    if not judgement.candidate.stored or (baseline is not None and not baseline.stored):
+        return
+    # Imported here: judging two folders of bundles needs no DuckDB at all.
+    from enginewatch_db import judgements
+
+    judgements.store(
+        workspace,
+        judgement.candidate.newest.session_id,
+        baseline_session=baseline.newest.session_id if baseline else None,
+        comparisons=judgement.comparisons,
+        findings=judgement.findings,
+    )
+
+
+def judge_arms(baseline: Arm | None, candidate: Arm, policy: Policy, history: History | None = None) -> Judgement:
+    """Judge two arms that are loaded already. Pure.
+
+    Args:
+        baseline: What to compare to; ``None`` where there is none yet.
+        candidate: What to judge.
+        policy: Rules.
+        history: Values of earlier runs per series and metric.
+    """
+    same = baseline is not None and set(baseline.session_ids) == set(candidate.session_ids)
+    if baseline is None or same:
+        return _without_comparison(baseline, candidate, policy)
+    decision = decide(baseline, candidate, policy, history)
+    limits = judge_limits(candidate, decision.comparisons, policy)
+    verdict = overall(decision.comparisons)
+    return Judgement(
+        candidate=candidate,
+        baseline=baseline,
+        policy=policy,
+        verdict=verdict,
+        sentence=summary.sentence(verdict, decision.comparisons, baseline),
+        comparisons=decision.comparisons,
+        findings=(*findings_of(decision, candidate), *limits),
+        environment=facet_differences(baseline, candidate),
+        host=decision.host,
+        cohort=decision.cohort,
+        uncovered=decision.uncovered,
+    )
+
+
+def _without_comparison(baseline: Arm | None, candidate: Arm, policy: Policy) -> Judgement:
+    return Judgement(
+        candidate=candidate,
+        baseline=baseline,
+        policy=policy,
+        verdict=None,
+        sentence=summary.no_comparison(baseline, candidate),
+        findings=judge_limits(candidate, (), policy),
+        is_baseline=baseline is not None,
+    )
