@@ -1,0 +1,263 @@
+"""llama.cpp through xllamacpp: a GGUF served in a process of its own and measured over HTTP."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from enginewatch_db.errors import BackendError
+from enginewatch_db.metrics import MetricValue
+from enginewatch_db.model import EngineRecord, Json, Phase
+from enginewatch_harness import gguf_model
+from enginewatch_harness.backends.base import Availability, Context, Job, LoadSpec, Measurement
+from enginewatch_harness.backends.llamacpp_options import RANDOM_LLAMA, LlamaCppOptions, parse_options
+from enginewatch_harness.backends.llamacpp_process import MODULE, Listening, ServerProcess
+from enginewatch_harness.backends.llamacpp_server import Settings, arguments
+from enginewatch_harness.load.driver import spare_connections
+from enginewatch_harness.load.generator import LoadResult, run_load
+from enginewatch_harness.load.target import Target
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CONTEXT_MARGIN = 32
+"""Tokens of context beyond prompt and answer: the text's beginning, a chat template, an inexact prompt length."""
+
+CONTEXT_STEP = 256
+"""llama.cpp pads each slot's context to this."""
+
+PARTIAL = "llm_requests.partial.parquet"
+
+
+class LlamaCppBackend:
+    """Serves a GGUF with llama.cpp and puts a load on it. The "engine" is a GGUF in the requested precision."""
+
+    name = "llamacpp"
+
+    def availability(self) -> Availability:
+        """Say whether xllamacpp is installed, which version, and what it runs on."""
+        try:
+            import xllamacpp
+
+            devices = [str(device["description"]) for device in xllamacpp.get_device_info() if _is_gpu(device)]
+            version = metadata.version("xllamacpp")
+        except (ImportError, OSError, metadata.PackageNotFoundError) as error:
+            return Availability(available=False, why=f"xllamacpp: {error}", remedy="pip install xllamacpp")
+        return Availability(
+            available=True,
+            version=version,
+            device=devices[0] if devices else None,
+            precisions=tuple(gguf_model.TENSOR_TYPES),
+        )
+
+    def engine_options(self, job: Job) -> Json | None:
+        """Return what a generated model depends on; ``None`` where the model is a GGUF already."""
+        options = parse_options(job.options)
+        if options.generate is None:
+            return None
+        return {"generate": options.generate, "model_seed": options.model_seed, "shape": asdict(options.shape)}
+
+    def build(self, job: Job, target: Path, context: Context) -> EngineRecord:
+        """Write the random model in the requested precision.
+
+        Raises:
+            BackendError: There is nothing to generate (``build_failed``), or not in this precision
+                (``unsupported_precision``).
+        """
+        options = parse_options(job.options)
+        if options.generate is None:
+            raise BackendError(
+                f"{job.model_path.name} is used as it is: there is nothing to build",
+                code="build_failed",
+                remedy=f'set generate = "{RANDOM_LLAMA}" for the model in the plan',
+            )
+        began_ns = time.monotonic_ns()
+        facts = gguf_model.write_random_llama(
+            target, precision=job.precision, seed=options.model_seed, shape=options.shape
+        )
+        return EngineRecord(
+            engine_key="",
+            engine_sha256=gguf_model.sha256_of(target),
+            path=str(target),
+            size_bytes=facts.size_bytes,
+            cached=False,
+            build_time_s=(time.monotonic_ns() - began_ns) / 1e9,
+            realised_precision=facts.precision,
+            fingerprint=facts.structure,
+            details={"tensor_types": facts.tensor_types, "n_params": facts.n_params, "n_vocab": facts.n_vocab},
+        )
+
+    def measure(self, job: Job, engine: EngineRecord | None, engine_path: Path | None, context: Context) -> Measurement:
+        """Start the server, put the load on it, stop it.
+
+        Raises:
+            BackendError: No load, no model, a server that cannot start or dies, or no request that completed.
+        """
+        context.enter(Phase.LOAD)
+        if job.load is None:
+            raise BackendError(
+                f"{job.case_key}: llama.cpp needs a load", code="no_samples", remedy="add [[workload.load]] to the plan"
+            )
+        options = parse_options(job.options)
+        model = engine_path or job.model_path
+        facts = gguf_model.read_facts(model)
+        _check_fit(job, job.load, facts)
+        settings = server_settings(model, job.load, options)
+        with ServerProcess(settings, context.work_dir) as server:
+            listening = server.wait_until_ready(options.ready_timeout_s)
+            result = run_load(
+                load_target(listening.url, job.model_name, options),
+                job.load,
+                warmup_s=job.warmup_s,
+                duration_s=job.duration_s,
+                seed=job.seed,
+                t0_ns=context.t0_ns,
+                on_phase=context.enter,
+                on_progress=context.progress,
+            )
+            _require_result(result, server, context.work_dir)
+        return _measurement(job, job.load, facts, settings, options, listening, result)
+
+
+def _is_gpu(device: Json) -> bool:
+    return "GPU" in getattr(device.get("type"), "name", "")
+
+
+def server_settings(model: Path, load: LoadSpec, options: LlamaCppOptions) -> Settings:
+    """Return how the server is started for a load: a slot and a context for each request in progress. Pure."""
+    slots = options.slots(load)
+    each = -(-(load.isl + load.osl + CONTEXT_MARGIN) // CONTEXT_STEP) * CONTEXT_STEP
+    return Settings(
+        model=model,
+        port=options.port,
+        parallel=slots,
+        ctx=slots * each,
+        threads=options.threads,
+        http_threads=load.concurrency + spare_connections(load) + 4,  # and some for probes
+        delay_ms=options.inject_delay_ms,
+    )
+
+
+def load_target(url: str, model_name: str, options: LlamaCppOptions) -> Target:
+    """Return where the load goes: greedy, without an early end, without a prompt cache. Pure."""
+    return Target(
+        url=url,
+        model=model_name,
+        endpoint=options.endpoint,
+        body={"temperature": 0, "ignore_eos": True, "cache_prompt": False},
+        timeout_s=options.request_timeout_s,
+    )
+
+
+def _check_fit(job: Job, load: LoadSpec, facts: gguf_model.GgufFacts) -> None:
+    if job.precision not in ("best", facts.precision):
+        raise BackendError(
+            f"{job.model_path.name} holds {facts.precision} weights, the plan asks for {job.precision}",
+            code="unsupported_precision",
+            remedy=f'convert the model to {job.precision}, or set precisions = ["best"] to measure it as it is',
+        )
+    if facts.context_length is not None and load.isl + load.osl > facts.context_length:
+        raise BackendError(
+            f"isl + osl = {load.isl + load.osl} tokens exceed the model's context of {facts.context_length}",
+            code="shape_outside_profile",
+            remedy="lower isl or osl in the plan",
+        )
+
+
+def _require_result(result: LoadResult, server: ServerProcess, work_dir: Path) -> None:
+    """Turn a load that says nothing about the engine into an error that keeps what was measured."""
+    how = server.ended()
+    completed = result.requests.filter(_completed(result.requests)).num_rows
+    if how is None and completed:
+        return
+    import pyarrow.parquet as pq
+
+    pq.write_table(result.requests, work_dir / PARTIAL)
+    if how is not None:
+        raise BackendError(
+            f"llama.cpp's server was {how} under load, after {completed} completed requests of the measuring "
+            f"phase: {server.log_tail()}",
+            code="server_died",
+            remedy=f"read {work_dir}/llamacpp.stderr.log; what was measured is in {work_dir / PARTIAL}",
+        )
+    errors = Counter(str(text) for text in result.requests["error"].to_pylist() if text)
+    if errors:
+        text, count = errors.most_common(1)[0]
+        raise BackendError(
+            f"no request of the measuring phase completed; {count} of {result.requests.num_rows} say: {text}",
+            code="load_failed",
+            remedy=f"read {work_dir}/llamacpp.stderr.log",
+        )
+    raise BackendError(
+        "no request started and completed for the measuring phase",
+        code="no_samples",
+        remedy="raise duration_s, or the rate of the load",
+    )
+
+
+def _completed(requests: pa.Table) -> pa.ChunkedArray:
+    import pyarrow.compute as pc
+
+    return pc.and_(pc.equal(requests["phase"], "measure"), pc.equal(requests["status"], "ok"))
+
+
+def _measurement(
+    job: Job,
+    load: LoadSpec,
+    facts: gguf_model.GgufFacts,
+    settings: Settings,
+    options: LlamaCppOptions,
+    listening: Listening,
+    result: LoadResult,
+) -> Measurement:
+    notes = list(result.notes)
+    if settings.delay_ms:
+        notes.append(f"a relay adds {settings.delay_ms:g} ms to the gap before each event")
+    if result.counts.get("tokens_per_event", 1.0) > 1.05:
+        notes.append("the server packs several tokens in an event: itl is the latency between chunks")
+    return Measurement(
+        tables={"llm_requests": result.requests},
+        window_ns=result.window_ns,
+        metrics=(*result.metrics, MetricValue(metric="load_time_s", value=listening.load_time_s)),
+        reasons=result.reasons,
+        realised_precision=facts.precision,
+        effective_options={
+            "threads": settings.threads,
+            "parallel": settings.parallel,
+            "endpoint": options.endpoint,
+            "prompt_cache": False,
+        },
+        versions={
+            "xllamacpp": metadata.version("xllamacpp"),
+            "llama.cpp": f"b{listening.build.get('build_number')} ({listening.build.get('commit')})",
+            "llama.cpp compiler": str(listening.build.get("compiler")),
+            "llama.cpp system": listening.system,
+        },
+        command=commands(job, load, settings, options),
+        counts=result.counts,
+        notes=tuple(notes),
+    )
+
+
+def commands(job: Job, load: LoadSpec, settings: Settings, options: LlamaCppOptions) -> str:
+    """Return what a person types to start the same server and the same load. Pure."""
+    port = settings.port or 8080
+    server = [Path(sys.executable).name, "-m", MODULE, *arguments(settings)]
+    server[server.index("--port") + 1] = str(port)
+    target = load_target(f"http://127.0.0.1:{port}", job.model_name, options)
+    generator = [Path(sys.executable).name, "-m", "enginewatch_harness.load", "--url", target.url]
+    generator += ["--model", target.model, "--endpoint", target.endpoint, "--mode", load.mode]
+    generator += ["--concurrency", str(load.concurrency), "--isl", str(load.isl), "--osl", str(load.osl)]
+    if load.rate_rps is not None:
+        generator += ["--rate-rps", f"{load.rate_rps:g}"]
+    if load.requests is not None:
+        generator += ["--requests", str(load.requests)]
+    generator += ["--warmup-s", f"{job.warmup_s:g}", "--duration-s", f"{job.duration_s:g}", "--seed", str(job.seed)]
+    generator += ["--body", '{"temperature": 0, "ignore_eos": true, "cache_prompt": false}']
+    return f"tail -f /dev/null | {shlex.join(server)}\n{shlex.join(generator)}"

@@ -1,0 +1,77 @@
+"""Put a load on a server by hand: ``python -m enginewatch_harness.load --url http://127.0.0.1:8000 --model m``.
+
+Prints the metrics as JSON; ``--requests-to FILE`` keeps every request as Parquet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from enginewatch_db.errors import EnginewatchError
+from enginewatch_harness.backends.base import LoadSpec
+from enginewatch_harness.load.arrivals import MODES
+from enginewatch_harness.load.generator import LoadResult, run_load
+from enginewatch_harness.load.target import ENDPOINTS, Target
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m enginewatch_harness.load", description=__doc__.split("\n")[0])
+    parser.add_argument("--url", required=True, help="root of the server: http://host:port")
+    parser.add_argument("--model", required=True, help="name of the served model")
+    parser.add_argument("--endpoint", choices=ENDPOINTS, default="completions")
+    parser.add_argument("--mode", choices=MODES, default="closed")
+    parser.add_argument("--concurrency", type=int, default=1, help="streams, or the ceiling of the open loop")
+    parser.add_argument("--rate-rps", type=float, help="offered requests per second of the open loop")
+    parser.add_argument("--isl", type=int, default=64, help="prompt tokens")
+    parser.add_argument("--osl", type=int, default=32, help="output tokens")
+    parser.add_argument("--requests", type=int, help="requests in the measuring phase, instead of a duration")
+    parser.add_argument("--warmup-s", type=float, default=1.0)
+    parser.add_argument("--duration-s", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--body", type=json.loads, default={}, help="JSON object with more fields of each request")
+    parser.add_argument("--requests-to", type=Path, help="write every request to this Parquet file")
+    return parser
+
+
+def as_json(result: LoadResult) -> str:
+    """Return metrics, reasons, counts and notes of a load as JSON."""
+    found = {
+        "metrics": {item.metric: asdict(item) for item in result.metrics},
+        "reasons": [asdict(reason) for reason in result.reasons],
+        "counts": result.counts,
+        "notes": result.notes,
+    }
+    return json.dumps(found, indent=2)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one load; the exit status is that of the error tree."""
+    given = _parser().parse_args(argv)
+    names = ("mode", "concurrency", "rate_rps", "isl", "osl", "requests")
+    try:
+        result = run_load(
+            Target(url=given.url, model=given.model, endpoint=given.endpoint, body=given.body),
+            LoadSpec(**{name: getattr(given, name) for name in names}),
+            warmup_s=given.warmup_s,
+            duration_s=given.duration_s,
+            seed=given.seed,
+            t0_ns=time.monotonic_ns(),
+        )
+    except EnginewatchError as error:
+        sys.stderr.write(f"{error}\n")
+        return int(error.exit_code)
+    if given.requests_to is not None:
+        import pyarrow.parquet as pq
+
+        pq.write_table(result.requests, given.requests_to)
+    sys.stdout.write(as_json(result) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
