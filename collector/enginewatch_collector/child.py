@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from enginewatch_collector.backends.base import Reading, TelemetryBackend
+from enginewatch_collector.backends.base import TelemetryBackend
 from enginewatch_collector.backends.registry import open_backends
 from enginewatch_collector.config import JOURNAL_FILE, CollectorConfig
 from enginewatch_collector.journal import Journal
@@ -68,7 +68,7 @@ class Collector:
         self.log = QualityLog()
         self._backends: list[TelemetryBackend] = open_backends(config.backends, config.options, self.log)
         self._journal = Journal(config.out_dir / JOURNAL_FILE)
-        self._sampler = Sampler(self._backends, config.rate_hz, self.log, self._take)
+        self._sampler = Sampler(self._backends, config.rate_hz, self.log, self._journal.append)
         self._cpu_start_ns = time.process_time_ns()
         self._mono_start_ns, self._wall_start = time.monotonic_ns(), _utc_now()
 
@@ -79,7 +79,7 @@ class Collector:
             self._flush_if_due()
             return stop.wait(deadline_ns)
 
-        self._sampler.run(wait, on_first=lambda: _say({"ready": True}))
+        self._sampler.run(wait, on_first=self._ready)
 
     def finish(self, *, ended_early: bool, stop_reason: str) -> None:
         """Close the backends and complete the journal."""
@@ -130,8 +130,10 @@ class Collector:
             if any(facts.get(key) is not None for key in keys)
         }
 
-    def _take(self, reading: Reading) -> None:
-        self._journal.append(reading)
+    def _ready(self) -> None:
+        # on disk before ready is said: from then on a kill leaves something to read
+        self._flush(ended_early=True, stop_reason=None)
+        _say({"ready": True})
 
     def _flush_if_due(self) -> None:
         if self._journal.due(time.monotonic_ns()):

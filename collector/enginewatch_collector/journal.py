@@ -52,7 +52,7 @@ class Journal:
 
     def due(self, now_ns: int) -> bool:
         """Return whether the last flush is ``FLUSH_NS`` ago."""
-        return self._flushed_ns is None or now_ns - self._flushed_ns >= FLUSH_NS
+        return self._flushed_ns is not None and now_ns - self._flushed_ns >= FLUSH_NS
 
     def flush(self, now_ns: int, quality: Json, devices: tuple[Json, ...]) -> None:
         """Hand all that is pending to the kernel, which survives a kill of this process.

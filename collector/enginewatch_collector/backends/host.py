@@ -48,10 +48,10 @@ def cpu_usage(before: Sequence[CoreTimes], after: Sequence[CoreTimes]) -> CpuUsa
         busy, idle = max(0.0, new.busy - old.busy), max(0.0, new.idle - old.idle)
         if busy + idle <= 0:
             return None
-        cores.append(100 * busy / (busy + idle))
+        cores.append(min(100.0, 100 * busy / (busy + idle)))
         steal += min(max(0.0, new.steal - old.steal), busy)
         total += busy + idle
-    return CpuUsage(cores, sum(cores) / len(cores), 100 * steal / total)
+    return CpuUsage(cores, min(100.0, sum(cores) / len(cores)), min(100.0, 100 * steal / total))
 
 
 def _core_times() -> list[CoreTimes]:
@@ -74,15 +74,12 @@ class HostBackend:
         self._clock = clock
         self._log = QualityLog()
         self._before: list[CoreTimes] = []
+        self._facts: Json = {}
 
     def open(self, log: QualityLog) -> None:
-        """Take the first reading of the CPU counters."""
+        """Take the first reading of the CPU counters, and the facts of the host."""
         self._log = log
-        self._before = _core_times()
-
-    def devices(self) -> tuple[Json, ...]:
-        """Return the host's name, cores and memory."""
-        facts: Json = {
+        self._facts = {
             "device": "host",
             "source": self.name,
             "name": _cpu_model(Path("/proc/cpuinfo")) or platform.processor() or platform.machine(),
@@ -91,7 +88,11 @@ class HostBackend:
             "memory_mib": psutil.virtual_memory().total // _MIB,
             "platform": platform.platform(),
         }
-        return (facts,)
+        self._before = _core_times()
+
+    def devices(self) -> tuple[Json, ...]:
+        """Return the host's name, cores and memory."""
+        return (self._facts,)
 
     def read_fast(self) -> list[Reading]:
         """Read the CPU counters: one file, whatever the number of cores."""
