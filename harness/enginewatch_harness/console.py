@@ -9,7 +9,10 @@ from rich.console import Console
 
 from enginewatch_db.errors import EnginewatchError
 
-out = Console(highlight=False, soft_wrap=False)
+PIPE_WIDTH = 160
+"""Columns of a table that goes into a file or a pipe, where nobody can widen the window."""
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True, highlight=False)
 
 

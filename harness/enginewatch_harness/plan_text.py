@@ -62,7 +62,7 @@ generate = "transformer"   # a small transformer encoder with random weights
 name = "convnet"
 model = "convnet"
 backends = ["onnxruntime"]
-precisions = [{precisions}]
+precisions = [{convnet}]
 batches = [1]
 options = {{ threads = 1 }}   # one thread: the quiet protocol, for tracking; add a workload with more for capacity
 
@@ -70,8 +70,8 @@ options = {{ threads = 1 }}   # one thread: the quiet protocol, for tracking; ad
 name = "encoder"
 model = "encoder"
 backends = ["onnxruntime"]
-precisions = [{precisions}]
-batches = [1, 8]
+precisions = [{encoder}]
+batches = [4]
 options = {{ threads = 1 }}
 """
 
@@ -97,9 +97,17 @@ concurrency = [1, 4, 8]
 isl = 64                    # prompt tokens
 osl = 32                    # output tokens
 
+[[workload]]
+name = "chat-open"          # open loop: requests arrive whatever the server does
+model = "tiny-llama"
+backends = ["llamacpp"]
+precisions = ["fp16"]
+duration_s = 3.0
+options = {{ threads = {threads} }}
+
 [[workload.load]]
-mode = "poisson"            # open loop: requests arrive whatever the server does
-rate_rps = [4]
+mode = "poisson"
+rate_rps = [8]
 isl = 64
 osl = 32
 
@@ -150,8 +158,12 @@ def plan_text(machine: Machine, *, file_name: str) -> str:
     described = ", ".join(machine.gpus) if machine.gpus else f"the CPU default ({machine.cores} cores, no GPU)"
     name = "gpu-default" if machine.gpus else "cpu-default"
     parts = [HEAD.format(name=file_name, machine=described, plan=name)]
-    chosen = [p for p in ("fp32", "fp16", "bf16", "int8", "int8_dynamic") if p in machine.onnx_precisions]
-    parts.append(ENGINES.format(precisions=", ".join(f'"{precision}"' for precision in chosen or ["fp32"])))
+    parts.append(
+        ENGINES.format(
+            convnet=_listed(machine, ("fp32", "fp16", "bf16", "int8")),
+            encoder=_listed(machine, ("fp32", "int8", "int8_dynamic")),
+        )
+    )
     if machine.llamacpp:
         # A core is left for the load generator and the collector, so that the client is not the bottleneck.
         parts.append(SERVER.format(threads=max(1, machine.cores - 1)))
@@ -161,3 +173,8 @@ def plan_text(machine: Machine, *, file_name: str) -> str:
         why = "trtexec was not found: put it on PATH or name it in $TRTEXEC."
         parts.append(TENSORRT_HINT.format(why=why if machine.gpus else f"There is no GPU here. On one that has: {why}"))
     return "".join(parts)
+
+
+def _listed(machine: Machine, wanted: tuple[str, ...]) -> str:
+    chosen = [precision for precision in wanted if precision in machine.onnx_precisions] or ["fp32"]
+    return ", ".join(f'"{precision}"' for precision in chosen)

@@ -211,24 +211,26 @@ class _Session:
         )
 
     def _build_all(self, ready: dict[str, Prepared]) -> None:
-        keys = {item.engine_key for item in ready.values() if item.engine_key}
+        keys = list(dict.fromkeys(item.engine_key for item in ready.values() if item.engine_key))
+        unbuildable: dict[str, Failure] = {}
         for item in ready.values():
-            if item.failure is not None:
-                self.broken[item.case.key] = item.failure
-            elif item.engine_key and item.engine_key not in self.engines:
-                self._build(item, len(self.engines) + 1, len(keys))
+            key = item.engine_key
+            failure = item.failure
+            if key and key not in self.engines:
+                failure = unbuildable.get(key) or self._build(item, key, keys.index(key) + 1, len(keys))
+            if failure is not None:
+                self.broken[item.case.key] = failure
+                unbuildable.update({key: failure} if key else {})
 
-    def _build(self, item: Prepared, number: int, total: int) -> None:
-        key = str(item.engine_key)
+    def _build(self, item: Prepared, key: str, number: int, total: int) -> Failure | None:
         self.listen(events.Building(case_key=item.case.key, number=number, total=total))
         try:
             record, path = obtain(self.workspace, key, lambda target: self._build_in_worker(item, target))
         except BackendError as error:
-            failure = Failure(code=error.code, message=error.message, remedy=error.remedy)
-            self.broken[item.case.key] = failure
-            return
+            return Failure(code=error.code, message=error.message, remedy=error.remedy)
         self.engines[key] = (record, path)
         self.listen(events.Built(case_key=item.case.key, build_time_s=record.build_time_s))
+        return None
 
     def _build_in_worker(self, item: Prepared, target: Path) -> EngineRecord:
         scratch = self._scratch(f"build-{item.engine_key}")
