@@ -64,10 +64,14 @@ def collect(
     with CollectorProcess.start(
         out, backends=backends, rate_hz=rate_hz, replay=replay, replay_phase=replay_phase
     ) as collector:
-        click.echo(f"sampling at {rate_hz:g} Hz for {seconds:g} s into {out} (Ctrl-C ends it early)", err=True)
         # tick 0 is made and the last one is still to come, so that counters are read on both sides of this span
         start_ns = time.monotonic_ns()
-        interrupted = _wait(seconds, collector)
+        interrupted = False
+        try:
+            click.echo(f"sampling at {rate_hz:g} Hz for {seconds:g} s into {out} (Ctrl-C ends it early)", err=True)
+            _wait(seconds, collector)
+        except KeyboardInterrupt:
+            interrupted = True
         end_ns = time.monotonic_ns()
         result = collector.stop()
     _report(result, out, start_ns, end_ns, as_json=as_json)
@@ -75,15 +79,11 @@ def collect(
         raise SystemExit(ExitCode.INTERRUPTED)
 
 
-def _wait(seconds: float, collector: CollectorProcess) -> bool:
-    """Wait, but no longer than the collector lives; return whether Ctrl-C was pressed."""
+def _wait(seconds: float, collector: CollectorProcess) -> None:
+    """Wait, but no longer than the collector lives."""
     deadline_s, never = time.monotonic() + seconds, Event()
-    try:
-        while (left_s := deadline_s - time.monotonic()) > 0 and collector.alive():
-            never.wait(min(left_s, _CHECK_S))
-    except KeyboardInterrupt:
-        return True
-    return False
+    while (left_s := deadline_s - time.monotonic()) > 0 and collector.alive():
+        never.wait(min(left_s, _CHECK_S))
 
 
 def _report(result: CollectorResult, out: Path, start_ns: int, end_ns: int, *, as_json: bool) -> None:
