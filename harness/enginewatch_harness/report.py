@@ -15,7 +15,7 @@ from enginewatch_db.workspace import Workspace
 from enginewatch_harness.progress import clock
 
 if TYPE_CHECKING:
-    from enginewatch_ci.judge import Judgement
+    from enginewatch_ci.judgement import Judgement
 
     from enginewatch_harness.session import SessionOutcome
 

@@ -18,7 +18,7 @@ from enginewatch_harness.plan_file import load_plan
 from enginewatch_harness.progress import clock, make_progress
 
 if TYPE_CHECKING:
-    from enginewatch_ci.judge import Judgement
+    from enginewatch_ci.judgement import Judgement
 
     from enginewatch_harness.session import SessionOutcome, SessionRequest
 
