@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enginewatch_collector.backends import host
 from enginewatch_collector.backends.host import CoreTimes, HostBackend, cpu_usage
 from enginewatch_collector.quality import QualityLog
 
@@ -31,6 +34,15 @@ def test_counters_that_have_not_moved_give_nothing():
 
 def test_another_number_of_cores_gives_nothing():
     assert cpu_usage([CoreTimes(1, 1, 0)], [CoreTimes(2, 2, 0)] * 2) is None
+
+
+def test_which_times_are_busy(monkeypatch):
+    # guest time is in user and nice already
+    one = SimpleNamespace(
+        user=1.0, nice=2.0, system=3.0, idle=10.0, iowait=5.0, irq=0.25, softirq=0.5, steal=0.75, guest=9, guest_nice=9
+    )
+    monkeypatch.setattr(host.psutil, "cpu_times", lambda percpu: [one] if percpu else None)
+    assert host._core_times() == [CoreTimes(busy=7.5, idle=15.0, steal=0.75)]
 
 
 def test_this_host():

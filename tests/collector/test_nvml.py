@@ -31,6 +31,8 @@ def test_every_column_of_both_tiers_is_read(fake_nvml, values_of):
     assert log.events == []
     assert values_of(table, "sm_active_pct") == [pytest.approx(95.9)] * 31
     assert set(values_of(table, "dram_bw_pct_of_peak")) == {17.0}
+    # in the fake: how many ms the two samples span
+    assert set(values_of(table, "pcie_tx_mib_s")) == {100.0}
     assert set(values_of(table, "power_mw")) == {500_000}
     assert set(values_of(table, "gpu_busy_time_pct")) == {98.0}
     assert set(values_of(table, "mem_ctrl_busy_time_pct")) == {23.0}
@@ -71,10 +73,16 @@ def test_gpm_samples_are_never_closer_than_100_ms_and_are_freed(fake_nvml, value
     table, log, _ = fake_nvml.sample(ticks=50, rate_hz=50)
     assert fake_nvml.count("min_spacing_us") >= 100_000
     assert fake_nvml.count("live_samples") == 0
-    assert fake_nvml.count("shutdowns") == 1
     assert fake_nvml.count("slow_calls") == 0
     assert len(values_of(table, "sm_active_pct")) == 10
     assert log.errors_json() == {}
+
+
+def test_closing_twice_frees_once(fake_nvml):
+    _, _, backend = fake_nvml.sample(ticks=1)
+    backend.close()
+    assert fake_nvml.count("live_samples") == 0
+    assert fake_nvml.count("shutdowns") == 1
 
 
 def test_gpm_waits_for_a_few_milliseconds_but_not_for_more(fake_nvml):

@@ -7,7 +7,6 @@ temperatures. ``nvmlDeviceGetPcieThroughput`` (20 ms) is never called: GPM has P
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable
@@ -143,11 +142,9 @@ class _Gpm:
     def read(self, gpu: _Gpu, clock: Callable[[], int]) -> Values:
         """Take a sample and return the metrics since the one before; nothing the first time."""
         older, newer = self._samples
-        is_first = self._taken_ns is None
-        self._taken_ns = None
         if gpu.call("gpm", "nvmlGpmSampleGet", newer) is None:
             return {}
-        self._taken_ns = clock()
+        is_first, self._taken_ns = self._taken_ns is None, clock()
         self._samples = [newer, older]
         if is_first:
             return {}
@@ -159,13 +156,12 @@ class _Gpm:
         return self._values(gpu)
 
     def _values(self, gpu: _Gpu) -> Values:
-        # the binding checks only the call: a metric's own return code and a NaN would pass silently
+        # the binding checks only the call, not each metric's own return code; NaN with a success code is left out,
+        # and counted, by the sampler
         values: Values = {}
         for name, slot in zip(GPM_METRICS, self._request.metrics, strict=False):
             if slot.nvmlReturn != pynvml.NVML_SUCCESS:
                 gpu.failed(name, codes.code_name(slot.nvmlReturn))
-            elif math.isnan(slot.value):
-                gpu.failed(name, "nan")
             else:
                 values[name] = slot.value
         return values
