@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CALIBRATION_TIMEOUT_S = 5.0
+CPU_MIN_WINDOW_NS = 100_000_000
+"""A share of CPU over less than this says more about the scheduler's accounting than about the client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +171,8 @@ def _client_stats(driver: Driver, begin_ns: int, end_ns: int) -> ClientStats:
     cpu_pct = None
     if Phase.MEASURE in driver.cpu_ns and Phase.DRAIN in driver.cpu_ns:
         (wall_from, cpu_from), (wall_to, cpu_to) = driver.cpu_ns[Phase.MEASURE], driver.cpu_ns[Phase.DRAIN]
-        cpu_pct = 100 * (cpu_to - cpu_from) / (wall_to - wall_from) if wall_to > wall_from else None
+        wall_ns = wall_to - wall_from
+        cpu_pct = 100 * (cpu_to - cpu_from) / wall_ns if wall_ns >= CPU_MIN_WINDOW_NS else None
     return ClientStats(cpu_pct=cpu_pct, loop_lateness_ns=late[(due >= begin_ns) & (due < end_ns)])
 
 

@@ -43,7 +43,7 @@ class ClientStats:
     """What the load generator knows about itself in the measuring window.
 
     Attributes:
-        cpu_pct: CPU time of its thread over the window's length; ``None`` where the window did not end.
+        cpu_pct: CPU time of its thread over the window's length; ``None`` where the window did not end or was short.
         loop_lateness_ns: How late the event loop was, at regular times.
     """
 
@@ -244,7 +244,7 @@ def _client(requests: pa.Table, client: ClientStats) -> list[MetricValue]:
     else:
         found += [_absent("loop_lateness_p99_ms", "the measuring phase was too short for a tick")]
     if client.cpu_pct is None:
-        found += [_absent("client_cpu_pct", "the measuring phase did not end")]
+        found += [_absent("client_cpu_pct", "the measuring phase did not end, or was under 0.1 s")]
     else:
         found += [MetricValue(metric="client_cpu_pct", value=client.cpu_pct)]
     return found
