@@ -1,0 +1,159 @@
+"""Why a run of trtexec failed: known strings → stable failure codes with a remedy. Pure."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from enginewatch_db.errors import BackendError
+from enginewatch_harness.parse.trtexec_lines import LogLine
+
+_MAX_WORDS = 240
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailurePattern:
+    """One known failure.
+
+    Attributes:
+        pattern: What the tool prints (case matters).
+        code: A key of ``errors.FAILURE_CODES``.
+        remedy: What to do next.
+    """
+
+    pattern: re.Pattern[str]
+    code: str
+    remedy: str
+
+
+def _known(text: str, code: str, remedy: str) -> FailurePattern:
+    return FailurePattern(pattern=re.compile(text), code=code, remedy=remedy)
+
+
+FAILURES: tuple[FailurePattern, ...] = (
+    _known(
+        r"Unknown option: ",
+        "unknown_flag",
+        "this version lacks the option; TensorRT 11 has no precision flags: put the precision into the model",
+    ),
+    _known(
+        r"Cuda Runtime \(out of memory\)|OutOfMemory \(no further information\)"
+        r"|Requested amount of GPU memory \(\d+ bytes\) could not be allocated|CUDA error: out of memory"
+        r"|Cuda failure.*out of memory",
+        "out_of_memory",
+        "free GPU memory, lower the batch, or limit workspace_mib",
+    ),
+    _known(
+        r"Version tag does not match|magicTag == rt::kPLAN_MAGIC_TAG failed|kSERIALIZATION_VERSION failed",
+        "version_mismatch",
+        "build the engine again with this version of TensorRT",
+    ),
+    _known(
+        r"generated on an incompatible device|expecting compute \S+ got compute",
+        "wrong_device",
+        "build the engine again on this GPU",
+    ),
+    _known(
+        r"Plugin not found",
+        "plugin_missing",
+        "register the plugin's library, or export the model without it",
+    ),
+    _known(
+        r"No importer registered for op|UNSUPPORTED_NODE",
+        "unsupported_operator",
+        "export the model with operators that TensorRT's parser knows, or add a plugin",
+    ),
+    _known(
+        r"Could not open file |Model missing or format not recognized|Error opening engine file: ",
+        "model_missing",
+        "check the model's path in the plan",
+    ),
+    _known(
+        r"does not satisfy any optimization profile|satisfyProfile|Cannot find input tensor with name"
+        r"|Static model does not take explicit shapes",
+        "shape_outside_profile",
+        "correct shapes in the plan, or raise max_batch and build again",
+    ),
+    _known(
+        r"Failed to parse onnx file|Parsing model failed|ModelImporter\.cpp:\d+: ERROR:|Failed to parse ONNX model",
+        "model_corrupt",
+        "export the model again, and check it with `python -m onnx.checker`",
+    ),
+    _known(
+        r"Serialization assertion|Engine deserialization failed|Error loading engine file: |Got invalid engine!",
+        "engine_corrupt",
+        "delete the engine and build it again",
+    ),
+    _known(
+        r"Could not find any implementation for node|Engine could not be created from network"
+        r"|Failed to create engine from model or file|Engine set up failed",
+        "build_failed",
+        "read the build's log: its first error names the layer",
+    ),
+    _known(
+        r"Inference set up failed|Error occurred during inference|Inference enqueue failed\.|Cuda failure",
+        "crashed",
+        "read the run's log; look for XID errors in dmesg",
+    ),
+    _known(r"Uncaught exception detected: ", "crashed", "read the run's log"),
+)
+"""In this order: a cause before what follows from it (no memory, hence no implementation, hence no engine)."""
+
+
+def explain_failure(lines: Sequence[LogLine], returncode: int, what: str) -> BackendError:
+    """Return the error that says why the tool failed: code, first error as cause, last as context, remedy.
+
+    Args:
+        lines: All lines, standard error first.
+        returncode: Exit status; negative: the number of the signal.
+        what: What was being done, for the message, for example ``build of resnet50``.
+    """
+    errors = [line.text for line in lines if line.severity in ("E", "F")]
+    # Lines without a severity count as well: the parser's own "Could not open file" has none.
+    texts = errors + [line.text for line in lines if line.severity is None]
+    words = _cause(errors)
+    for known in FAILURES:
+        hit = next((text for text in texts if known.pattern.search(text)), None)
+        if hit is not None:
+            shown = words if _clip(hit) in words else f"{_clip(hit)}{f' ({words})' if words else ''}"
+            return BackendError(f"{what}: {shown}", code=known.code, remedy=known.remedy)
+    number = signal_number(returncode)
+    if number is not None:
+        return _killed(number, words, what)
+    ending = f"trtexec ended with status {returncode} without a result"
+    return BackendError(
+        f"{what}: {words or ending}", code="crashed", remedy="read its logs in the run's folder: the last lines tell"
+    )
+
+
+def _cause(errors: Sequence[str]) -> str:
+    if not errors:
+        return ""
+    first, last = _clip(errors[0]), _clip(errors[-1])
+    return first if first == last else f"{first} (then: {last})"
+
+
+def _clip(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _MAX_WORDS else text[: _MAX_WORDS - 1] + "…"
+
+
+def signal_number(returncode: int) -> int | None:
+    """Return the signal that ended a process: -11 and a shell's 139 are both 11; ``None`` for an ordinary exit."""
+    number = -returncode if returncode < 0 else returncode - 128
+    return number if 0 < number < signal.NSIG else None
+
+
+def _killed(number: int, words: str, what: str) -> BackendError:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    memory = " (the kernel ends processes so when memory runs out)" if number == signal.SIGKILL else ""
+    return BackendError(
+        f"{what}: trtexec was killed by {name}{memory}{f': {words}' if words else ''}",
+        code="killed",
+        remedy="read dmesg" if memory else "read its logs in the run's folder",
+    )
