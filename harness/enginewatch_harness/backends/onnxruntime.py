@@ -155,9 +155,12 @@ class OnnxRuntimeBackend:
                 code="output_not_finite",
                 remedy="check the precision and the weights",
             )
+        tables = {"latency_samples": _samples(window, context.t0_ns)}
+        if options.profile:
+            tables["layers"] = self.profile(job, path, context)
         load_time = MetricValue(metric="load_time_s", value=load_time_s)
         return Measurement(
-            tables={"latency_samples": _samples(window, context.t0_ns)},
+            tables=tables,
             window_ns=(window.start_ns, window.end_ns),
             metrics=(load_time, *_accuracy(job, options, inputs, outputs)),
             realised_precision=_realised(engine, path),

@@ -33,6 +33,13 @@ STATIC_INT8_OPS = ("Conv", "Gemm", "MatMul", "MaxPool", "AveragePool", "GlobalAv
 DYNAMIC_INT8_OPS = ("MatMul", "Gemm")
 """Not Conv: ConvInteger is four times slower than the fp32 Conv on CPUs (measured with onnxruntime 1.31, AVX-512)."""
 
+_TENSORRT_INT8 = {
+    "ActivationSymmetric": True,
+    "WeightSymmetric": True,
+    "AddQDQPairToWeight": True,
+    "QuantizeBias": False,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
@@ -44,6 +51,7 @@ class Conversion:
         shapes: Input shapes of the case.
         options: Checked options.
         work_dir: Scratch folder.
+        for_tensorrt: Static int8 as TensorRT reads it: symmetric, biases in fp32, weights as QDQ pairs.
     """
 
     source: Path
@@ -51,6 +59,7 @@ class Conversion:
     shapes: dict[str, tuple[int, ...]]
     options: OrtOptions
     work_dir: Path
+    for_tensorrt: bool = False
 
 
 def convert(request: Conversion) -> Path:
@@ -130,9 +139,10 @@ def _to_int8(request: Conversion) -> Path:
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(options.quantize_ops or STATIC_INT8_OPS),
             per_channel=options.per_channel,
-            # Unsigned activations: x86 has a fused kernel for u8 x s8, and none for s8 x s8.
-            activation_type=QuantType.QUInt8,
+            # Unsigned activations on CPUs: x86 has a fused kernel for u8 x s8, and none for s8 x s8.
+            activation_type=QuantType.QInt8 if request.for_tensorrt else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            extra_options=_TENSORRT_INT8 if request.for_tensorrt else None,
         )
     return target
 

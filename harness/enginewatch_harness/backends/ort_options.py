@@ -25,6 +25,7 @@ class OrtOptions:
         calibration_seed: Seed of these inputs.
         per_channel: Quantise weights per channel (static int8).
         quantize_ops: Operators to quantise; empty: the default of the precision.
+        profile: Time nodes with onnxruntime's profiler, in a session of its own after measuring.
         inject_delay_ms: For tests of the gate: busy-wait this long inside each timed inference.
         inject_delay_pct: The same as a percentage of the untouched median that the warm-up saw.
     """
@@ -37,6 +38,7 @@ class OrtOptions:
     calibration_seed: int = 0
     per_channel: bool = True
     quantize_ops: tuple[str, ...] = ()
+    profile: bool = False
     inject_delay_ms: float = 0.0
     inject_delay_pct: float = 0.0
 
@@ -67,6 +69,7 @@ def parse_options(options: Json) -> OrtOptions:
         calibration_seed=read.integer(options, "calibration_seed", default.calibration_seed, low=0),
         per_channel=read.flag(options, "per_channel", default.per_channel),
         quantize_ops=read.names(options, "quantize_ops"),
+        profile=read.flag(options, "profile", default.profile),
         inject_delay_ms=read.positive(options, "inject_delay_ms"),
         inject_delay_pct=read.positive(options, "inject_delay_pct"),
     )

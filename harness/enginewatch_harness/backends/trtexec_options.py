@@ -25,7 +25,7 @@ class TrtexecOptions:
         max_batch: Largest batch of the optimisation profile; ``None``: exactly the case's shapes.
         streams: Inferences in flight at once; above 1 latencies include waiting.
         build_timeout_s: A build that takes longer is stopped.
-        profile: Read per-layer times in a process of its own after measuring.
+        profile: Time layers in a process of its own after measuring.
     """
 
     trtexec: str | None = None
@@ -37,7 +37,7 @@ class TrtexecOptions:
     max_batch: int | None = None
     streams: int = 1
     build_timeout_s: float = 3600.0
-    profile: bool = True
+    profile: bool = False
 
 
 def parse_options(options: Json) -> TrtexecOptions:

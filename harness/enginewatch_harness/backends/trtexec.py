@@ -1,0 +1,244 @@
+"""The trtexec backend: TensorRT 8.6, 10 and 11 through their own command-line tool."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+
+import pyarrow as pa
+
+from enginewatch_db.errors import BackendError, MeasurementError, NotAvailableError
+from enginewatch_db.model import EngineRecord, Json, Phase
+from enginewatch_harness.backends.base import Availability, Context, Job, Measurement
+from enginewatch_harness.backends.ort_convert import Conversion, convert
+from enginewatch_harness.backends.ort_options import OrtOptions
+from enginewatch_harness.backends.trtexec_command import (
+    Tool,
+    build_command,
+    in_graph,
+    precision_flags,
+    precisions,
+    profile_command,
+    run_command,
+)
+from enginewatch_harness.backends.trtexec_find import find_tool, gpu_name
+from enginewatch_harness.backends.trtexec_options import TrtexecOptions, parse_options
+from enginewatch_harness.backends.trtexec_results import (
+    Outcome,
+    engine_record,
+    measurement,
+    read_layers,
+    read_optional,
+    read_times,
+    time_base,
+)
+from enginewatch_harness.onnx_inputs import read_inputs
+from enginewatch_harness.parse.trtexec_json import Profile, parse_profile
+from enginewatch_harness.parse.trtexec_layers import layers_table
+from enginewatch_harness.parse.trtexec_log import judge_build, judge_run, parse_log
+from enginewatch_harness.process import ToolResult, run_tool
+
+_RUN_MARGIN_S = 600.0
+"""What starting, loading, reporting and the profile may take beside the measurement itself."""
+
+
+class TrtexecBackend:
+    """Builds and measures ONNX models with trtexec, in child processes."""
+
+    name = "trtexec"
+
+    def availability(self) -> Availability:
+        """Say whether trtexec is here, which version, and which precisions that version builds."""
+        try:
+            tool = find_tool(None)
+        except NotAvailableError as error:
+            return Availability(available=False, why=error.message, remedy=error.remedy)
+        return Availability(available=True, version=tool.version, device=gpu_name(), precisions=precisions(tool.major))
+
+    def engine_options(self, job: Job) -> Json:
+        """Return what the engine depends on besides model, device, version and precision.
+
+        Raises:
+            PlanError: An option of the plan is unknown or has a bad value.
+        """
+        options = parse_options(job.options)
+        return {
+            "shapes": {name: list(dims) for name, dims in sorted(job.shapes.items())},
+            "max_batch": options.max_batch,
+            "optimization_level": options.optimization_level,
+            "workspace_mib": options.workspace_mib,
+            "timing_cache": options.timing_cache is not None,
+        }
+
+    def build(self, job: Job, target: Path, context: Context) -> EngineRecord:
+        """Build an engine into ``target`` and read back what it is.
+
+        The record's ``engine_key`` and ``path`` are ``target``'s name: the cache that owns the file knows better.
+        A crash after the engine was saved is kept as a reason in ``details``, and every run of it carries it.
+
+        Raises:
+            BackendError: With the code that the tool's own words stand for; ``timeout``.
+            PlanError: An option of the plan is unknown or has a bad value.
+        """
+        options = _options(job)
+        tool = find_tool(options.trtexec)
+        precision_flags(tool, job.precision)  # refuses an impossible precision before anything is converted
+        work_dir = _folder(context)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp").absolute()
+        layers = work_dir / "trtexec-build.layers.json"
+        command = build_command(
+            tool,
+            options,
+            model=_model(job, tool, work_dir),
+            engine=temporary,
+            precision=job.precision,
+            shapes=_dynamic_shapes(job),
+            layers=layers,
+        )
+        try:
+            result = _run(command, work_dir, "trtexec-build", options.build_timeout_s, (layers,))
+            log = parse_log(result.stdout, result.stderr)
+            saved = temporary.is_file() and temporary.stat().st_size > 0
+            reasons = judge_build(log, result.returncode, engine_saved=saved, what=f"build of {job.case_key}")
+            if not saved:
+                raise MeasurementError(f"build of {job.case_key}: trtexec saved no engine", code="build_failed")
+            record = engine_record(
+                temporary,
+                log,
+                target=target,
+                process_time_s=result.duration_s,
+                reasons=(*reasons, *log.reasons()),
+                layers=read_layers(layers),
+                command=command,
+            )
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return record
+
+    def measure(self, job: Job, engine: EngineRecord | None, engine_path: Path | None, context: Context) -> Measurement:
+        """Load the engine in a fresh process, warm up, and time it; the profile, if asked for, comes after.
+
+        Raises:
+            BackendError: With the code that the tool's own words stand for; ``no_samples``; ``timeout``.
+            PlanError: An option of the plan is unknown or has a bad value.
+        """
+        options = _options(job)
+        tool = find_tool(options.trtexec)
+        path = _engine_file(engine_path or job.model_path)
+        work_dir = _folder(context)
+        times_path, layers_path = work_dir / "trtexec.times.json", work_dir / "trtexec.layers.json"
+        command = run_command(
+            tool,
+            options,
+            engine=path,
+            shapes=_dynamic_shapes(job),
+            warmup_s=job.warmup_s,
+            duration_s=job.duration_s,
+            times=times_path,
+            layers=layers_path,
+        )
+        context.enter(Phase.LOAD)
+        began_ns = time.monotonic_ns()
+        limit_s = job.warmup_s + job.duration_s + _RUN_MARGIN_S
+        result = _run(command, work_dir, "trtexec", limit_s, (times_path, layers_path))
+        log = parse_log(result.stdout, result.stderr)
+        reasons = judge_run(log, result.returncode, what=job.case_key)
+        times = read_times(times_path, log, job)
+        offset_ns = time_base(times, times_path, began_ns)
+        context.enter(Phase.MEASURE)
+        context.enter(Phase.DRAIN)
+        outcome = Outcome(
+            command=command,
+            log=log,
+            reasons=reasons,
+            times=times,
+            offset_ns=offset_ns,
+            layers=read_layers(layers_path),
+            profile=_profile(tool, options, job, path, work_dir) if options.profile else None,
+        )
+        return measurement(outcome, engine, context.t0_ns)
+
+    def profile(self, job: Job, engine_path: Path, context: Context) -> pa.Table:
+        """Return times per layer (``tables.LAYERS``) from a process of their own.
+
+        Raises:
+            BackendError: With the code that the tool's own words stand for; ``no_samples``.
+        """
+        options = _options(job)
+        work_dir = _folder(context)
+        found = _profile(find_tool(options.trtexec), options, job, _engine_file(engine_path), work_dir)
+        return layers_table(found, read_layers(work_dir / "trtexec-profile.layers.json"))
+
+
+def _run(command: list[str], work_dir: Path, prefix: str, timeout_s: float, exports: tuple[Path, ...]) -> ToolResult:
+    for export in exports:  # a file of an earlier run stays when the tool fails before it writes
+        export.unlink(missing_ok=True)
+    try:
+        return run_tool(command, cwd=work_dir, timeout_s=timeout_s, log_prefix=work_dir / prefix)
+    except OSError as error:
+        raise NotAvailableError(f"{command[0]} cannot be started: {error}", remedy="set TRTEXEC to its path") from error
+
+
+def _options(job: Job) -> TrtexecOptions:
+    """Return the checked options; a relative timing cache is one of the folder that the command was given in."""
+    options = parse_options(job.options)
+    cache = options.timing_cache
+    return options if cache is None else dataclasses.replace(options, timing_cache=str(Path(cache).absolute()))
+
+
+def _folder(context: Context) -> Path:
+    folder = context.work_dir.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _model(job: Job, tool: Tool, work_dir: Path) -> Path:
+    """Return the model to build from: the file as given, or with its precision put into the graph."""
+    if not job.model_path.is_file():
+        raise BackendError(
+            f"{job.model_path} does not exist", code="model_missing", remedy="check the model's path in the plan"
+        )
+    if not in_graph(tool, job.precision):
+        return job.model_path.absolute()
+    request = Conversion(
+        source=job.model_path,
+        precision=job.precision,
+        shapes=job.shapes,
+        options=OrtOptions(),
+        work_dir=work_dir,
+        for_tensorrt=True,
+    )
+    return convert(request).absolute()
+
+
+def _dynamic_shapes(job: Job) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of inputs with an open dimension; trtexec refuses shapes for a static model."""
+    declared = read_inputs(job.model_path)
+    return {
+        name: dims
+        for name, dims in job.shapes.items()
+        if any(not isinstance(dim, int) for dim in declared.get(name, ()))
+    }
+
+
+def _engine_file(path: Path) -> Path:
+    if not path.is_file():
+        raise BackendError(f"the engine {path} does not exist", code="model_missing", remedy="build it again")
+    return path.absolute()
+
+
+def _profile(tool: Tool, options: TrtexecOptions, job: Job, engine: Path, work_dir: Path) -> Profile:
+    profile_path, layers_path = work_dir / "trtexec-profile.json", work_dir / "trtexec-profile.layers.json"
+    command = profile_command(
+        tool, options, engine=engine, shapes=_dynamic_shapes(job), profile=profile_path, layers=layers_path
+    )
+    result = _run(command, work_dir, "trtexec-profile", _RUN_MARGIN_S, (profile_path, layers_path))
+    log = parse_log(result.stdout, result.stderr)
+    judge_run(log, result.returncode, what=f"profile of {job.case_key}")
+    found = read_optional(profile_path, parse_profile) or log.profile()
+    if found is None:
+        raise MeasurementError(f"profile of {job.case_key}: trtexec wrote no layer times", code="no_samples")
+    return found
