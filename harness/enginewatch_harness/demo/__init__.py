@@ -1,0 +1,1 @@
+"""Recorded runs of one NVIDIA H200, loaded into a store of their own."""
