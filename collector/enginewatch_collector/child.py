@@ -96,7 +96,7 @@ class Collector:
         return {
             "rate_hz": self._config.rate_hz,
             "achieved_hz": None if achieved is None else round(achieved, 3),
-            "ticks_expected": ticks.expected(ticks.last_ns or now_ns),
+            "ticks_expected": ticks.expected(),
             "ticks_made": ticks.made,
             "late_ticks": ticks.late,
             "gaps": ticks.gaps,

@@ -46,18 +46,20 @@ class Sampler:
 
         Args:
             wait: See ``Wait``.
-            on_first: Called once, after tick 0.
+            on_first: Called once, after the first tick.
         """
         plan, index, slow_slot = self.ticks.plan, 0, -1
         while not wait(plan.deadline_ns(index)):
-            self.ticks.tick(index, self._clock())
+            now_ns = self._clock()
+            index = plan.due_index(index, now_ns)
+            self.ticks.tick(index, now_ns)
             self._read_fast()
             if plan.slow_slot(index) != slow_slot:
                 slow_slot = plan.slow_slot(index)
                 self._read_slow()
-            if index == 0 and on_first is not None:
+            if self.ticks.made == 1 and on_first is not None:
                 on_first()
-            index = plan.next_index(index, self._clock())
+            index = plan.due_index(index + 1, self._clock())
         self._read_fast()
         self._read_slow()
 

@@ -44,14 +44,13 @@ class TickPlan:
         """Return when tick ``index`` is due."""
         return self.start_ns + index * self.period_ns
 
-    def next_index(self, index: int, now_ns: int) -> int:
-        """Return the tick to make after ``index``; ticks that are over by half a period are missed for good."""
-        nearest = (2 * (now_ns - self.start_ns) + self.period_ns) // (2 * self.period_ns)
-        return max(index + 1, nearest)
+    def due_index(self, index: int, now_ns: int) -> int:
+        """Return the tick to make: ``index``, or the one nearest to now if that is over by half a period.
 
-    def expected(self, end_ns: int) -> int:
-        """Return how many ticks were due up to and including ``end_ns``."""
-        return 0 if end_ns < self.start_ns else (end_ns - self.start_ns) // self.period_ns + 1
+        The ticks in between are missed for good: two ticks are never made shortly after one another.
+        """
+        nearest = (2 * (now_ns - self.start_ns) + self.period_ns) // (2 * self.period_ns)
+        return max(index, nearest)
 
     def slow_slot(self, index: int) -> int:
         """Return the number of the one-second slot that tick ``index`` lies in; the slow tier runs once in each."""
@@ -96,6 +95,6 @@ class TickCounter:
             return None
         return (self.made - 1) * NS_PER_S / (self.last_ns - self.first_ns)
 
-    def expected(self, end_ns: int) -> int:
-        """Return how many ticks were due up to ``end_ns``, but never fewer than were made."""
-        return max(self.made, self.plan.expected(end_ns))
+    def expected(self) -> int:
+        """Return how many ticks were due up to the last one that was made."""
+        return self._last_index + 1

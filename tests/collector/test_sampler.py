@@ -32,14 +32,14 @@ class Scripted:
         return []
 
 
-def run(backend, ticks, on_first=None):
+def run(backend, ticks, on_first=None, oversleep_ms=()):
     log, readings = QualityLog(), []
     sampler = Sampler([backend], 10, log, readings.append, clock=lambda: backend.now_ns)
-    deadlines = []
+    deadlines, oversleep = [], iter(oversleep_ms)
 
     def wait(deadline_ns):
         deadlines.append(deadline_ns // MS)
-        backend.now_ns = max(backend.now_ns, deadline_ns)
+        backend.now_ns = max(backend.now_ns, deadline_ns) + next(oversleep, 0) * MS
         return len(deadlines) > ticks
 
     sampler.run(wait, on_first=on_first)
@@ -56,7 +56,15 @@ def test_ticks_lie_on_the_grid_and_a_last_read_follows():
 def test_a_long_read_costs_ticks_and_they_are_not_made_up_for():
     ticks, _, _, deadlines = run(Scripted(fast_ms=[1, 270, 1, 1]), 4)
     assert deadlines == [0, 100, 400, 500, 600]
-    assert (ticks.made, ticks.gaps, ticks.expected(500 * MS)) == (4, 1, 6)
+    assert (ticks.made, ticks.gaps, ticks.expected()) == (4, 1, 6)
+
+
+def test_a_wait_that_ends_late_costs_ticks_too():
+    ticks, readings, _, deadlines = run(Scripted(), 4, oversleep_ms=[0, 95, 0, 0])
+    # the tick of 100 ms is made at 195 ms as that of 200 ms
+    assert deadlines == [0, 100, 300, 400, 500]
+    assert (ticks.made, ticks.expected(), ticks.gaps, ticks.max_gap_ns) == (4, 5, 1, 195 * MS)
+    assert [reading.t_before_ns // MS for reading in readings] == [0, 195, 300, 400, 500]
 
 
 def test_the_slow_tier_runs_once_a_second_even_when_its_tick_was_missed():

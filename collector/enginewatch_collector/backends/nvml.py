@@ -26,7 +26,8 @@ _MIB = 1024 * 1024
 GPM_MIN_SPACING_NS = 100_000_000
 """Closer samples return SUCCESS with zeros and NaN (nvml.h: "greater than 100ms"; measured on an H200)."""
 GPM_MAX_WAIT_NS = 5_000_000
-"""At 10 Hz jitter brings two ticks a little closer than 100 ms: up to this is waited for, else the tick has no GPM."""
+"""At 10 Hz jitter brings two ticks a little closer than 100 ms: up to this is waited for. Waits add up, so now and
+then a tick has no GPM; the next sample then spans two ticks, and nothing is lost."""
 
 GPM_METRICS: dict[str, int] = {
     "graphics_active_pct": pynvml.NVML_GPM_METRIC_GRAPHICS_UTIL,
@@ -139,23 +140,24 @@ class _Gpm:
         """Return how long it is until a sample may be taken."""
         return 0 if self._taken_ns is None else max(0, self._taken_ns + GPM_MIN_SPACING_NS - now_ns)
 
-    def read(self, gpu: _Gpu, clock: Callable[[], int]) -> Values:
-        """Take a sample and return the metrics since the one before; nothing the first time."""
+    def sample(self, gpu: _Gpu, clock: Callable[[], int]) -> bool:
+        """Take a sample if it may be; return whether there is a new pair to compare."""
+        if self.missing_ns(clock()) > 0:
+            return False
         older, newer = self._samples
         if gpu.call("gpm", "nvmlGpmSampleGet", newer) is None:
-            return {}
+            return False
         is_first, self._taken_ns = self._taken_ns is None, clock()
         self._samples = [newer, older]
-        if is_first:
-            return {}
-        self._request.sample1, self._request.sample2 = older, newer
+        return not is_first
+
+    def metrics(self, gpu: _Gpu) -> Values:
+        """Return the metrics between the last two samples."""
+        self._request.sample1, self._request.sample2 = self._samples[1], self._samples[0]
         _, code = _ask("nvmlGpmMetricsGet", self._request)
         if code is not None:
             gpu.failed("gpm", code)
             return {}
-        return self._values(gpu)
-
-    def _values(self, gpu: _Gpu) -> Values:
         # the binding checks only the call, not each metric's own return code; NaN with a success code is left out,
         # and counted, by the sampler
         values: Values = {}
@@ -272,9 +274,11 @@ class NvmlBackend:
         return [Reading(source=self.name, device=gpu.name, t_before_ns=t_before, t_after_ns=t_after, values=values)]
 
     def _fast_values(self, gpu: _Gpu) -> Values:
+        # the sample first: what comes before it would be added to the spacing, tick after tick
+        has_pair = gpu.gpm is not None and gpu.gpm.sample(gpu, self._clock)
         values = _instant_values(gpu)
-        if gpu.gpm is not None and gpu.gpm.missing_ns(self._clock()) == 0:
-            values |= gpu.gpm.read(gpu, self._clock)
+        if has_pair and gpu.gpm is not None:
+            values |= gpu.gpm.metrics(gpu)
         return values
 
     def _note_processes(self, gpu: _Gpu, when: str) -> None:
