@@ -57,6 +57,10 @@ def collect(
     """Sample the GPUs and the host, write Parquet and JSON, print a summary.
 
     Ctrl-C ends the sampling early and keeps what was sampled.
+
+    \b
+    Example:
+      enginewatch collect --seconds 60 --out telemetry
     """
     out = out or Path(f"telemetry-{datetime.now(tz=UTC):%Y%m%dT%H%M%SZ}")
     if (out / TABLE_FILE).exists():

@@ -34,7 +34,7 @@ def test_every_command_has_help_with_an_example(name, capsys):
     assert call(name, "--help") == 0
     text = capsys.readouterr().out
     assert text.startswith("Usage: ")
-    assert "enginewatch " in text.split("Options:")[0].replace("Usage: enginewatch", "") or name in ("db",)
+    assert "enginewatch " in text.split("Options:")[0].replace("Usage: enginewatch", "") or name == "db"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,8 @@ def test_doctor_says_what_is_missing_and_how_to_add_it(tmp_path, monkeypatch, ca
     for item in items.values():
         assert item["found"]
         assert item["remedy"] or item["state"] == "ok"
+    assert call("doctor") == 0
+    assert "enginewatch[tensorrt]" in capsys.readouterr().out
 
 
 def test_a_run_prints_its_table_and_its_json(tmp_path, monkeypatch, capsys, tiny_plan):
