@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from enginewatch_collector.summary import summarise, telemetry_reasons
 
+from enginewatch_collector.summary import summarise, telemetry_reasons
 from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import EngineRecord, Failure, Identity, Json, Phase, PhaseMark, RunRecord, RunStatus
 from enginewatch_db.quantile import estimate
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 HIDDEN_OPTIONS = ("inject_delay_ms", "inject_delay_pct", "port", "generate")
 """Options that do not change what is meant to be measured, so they stay out of the identity."""
+
+
+GPU_REASONS = frozenset({"power_capped", "thermally_throttled", "clocks_unstable", "foreign_process", "gpu_lost"})
+"""What the GPU suffers says nothing about a run on the CPU beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +146,8 @@ def finished_run(
     else:
         start_ns, end_ns = measurement.window_ns
         metrics += summarise(telemetry.table, start_ns, end_ns, output_tokens=measurement.counts.get("output_tokens"))
-        reasons += telemetry_reasons(telemetry.table, telemetry.quality, start_ns, end_ns)
+        found = telemetry_reasons(telemetry.table, telemetry.quality, start_ns, end_ns)
+        reasons += [reason for reason in found if reason.code not in GPU_REASONS or _runs_on_gpu(prepared, telemetry)]
         tables["telemetry"] = place_telemetry(telemetry.table, marks, t0_ns)
         quality, devices = telemetry.quality, telemetry.devices
     case = prepared.case
@@ -179,6 +184,11 @@ def finished_run(
         stage_s={mark.name.value: (mark.end_ns - mark.start_ns) / 1e9 for mark in marks},
     )
     return record, tables
+
+
+def _runs_on_gpu(prepared: Prepared, telemetry: Telemetry) -> bool:
+    names = [str(device.get("name")) for device in telemetry.devices if device.get("source") != "host"]
+    return any(name in prepared.device for name in names)
 
 
 def _unique(reasons: list[Reason]) -> tuple[Reason, ...]:
@@ -222,9 +232,7 @@ def _control(sentinel_ns: tuple[int, ...]) -> list[MetricValue]:
         return []
     found = estimate(np.asarray(sentinel_ns) / 1e6, 0.5)
     return [
-        MetricValue(
-            metric="host_sentinel_ms", value=found.value, ci_low=found.ci_low, ci_high=found.ci_high, n=found.n
-        )
+        MetricValue(metric="host_sentinel_ms", value=found.value, ci_low=found.ci_low, ci_high=found.ci_high, n=found.n)
     ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from enginewatch_db.metrics import METRICS
@@ -16,7 +17,6 @@ from enginewatch_harness.progress import clock
 
 if TYPE_CHECKING:
     from enginewatch_ci.judgement import Judgement
-
     from enginewatch_harness.session import SessionOutcome
 
 COLUMNS = {
@@ -85,7 +85,7 @@ def table(records: Sequence[RunRecord], judged: Judgement | None) -> Table:
         valid = sum(record.valid for record in runs)
         counted = f"{valid}" if valid == len(runs) else f"{valid}/{len(runs)}"
         cells = [cell(runs, metrics) for metrics in COLUMNS.values()]
-        shown.add_row(case_key, *cells, counted, case_verdict(case_key, runs, comparisons))
+        shown.add_row(case_key, *map(escape, cells), counted, escape(case_verdict(case_key, runs, comparisons)))
     return shown
 
 

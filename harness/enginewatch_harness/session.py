@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enginewatch_collector.process import CollectorProcess
-
 from enginewatch_db import bundle, ids
 from enginewatch_db.errors import BackendError, EnginewatchError
 from enginewatch_db.ingest import IngestReport, ingest

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from enginewatch_db.connect import Reader
@@ -48,9 +49,9 @@ def query(sql: str, form: str, max_rows: int, workspace: Workspace) -> None:
         return
     shown = Table(show_edge=False, pad_edge=False)
     for name in table.column_names:
-        shown.add_column(name, overflow="fold")
+        shown.add_column(escape(name), overflow="fold")
     for row in table.to_pylist():
-        shown.add_row(*(_cell(value) for value in row.values()))
+        shown.add_row(*(escape(_cell(value)) for value in row.values()))
     out.print(shown)
     if table.num_rows == max_rows:
         say(f"only the first {max_rows} rows are shown; see --max-rows")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from enginewatch_db.errors import ExitCode
@@ -44,5 +45,5 @@ def _table(items: tuple[Item, ...]) -> Table:
     for name in ("item", "state", "found", "what to do"):
         table.add_column(name, overflow="fold")
     for item in items:
-        table.add_row(item.name, MARKS[item.state], item.found, item.remedy or "")
+        table.add_row(escape(item.name), MARKS[item.state], escape(item.found), escape(item.remedy or ""))
     return table

@@ -19,7 +19,6 @@ from enginewatch_harness.progress import clock, make_progress
 
 if TYPE_CHECKING:
     from enginewatch_ci.judgement import Judgement
-
     from enginewatch_harness.session import SessionOutcome, SessionRequest
 
 
@@ -146,7 +145,6 @@ def _show_plan(request: SessionRequest, *, as_json: bool) -> None:
 
 def _judge(workspace: Workspace, outcome: SessionOutcome, folder: Path, policy_path: str | None) -> Judgement:
     from enginewatch_ci.judge import judge
-
     from enginewatch_ci.policy import load_policy
 
     policy = load_policy(folder / policy_path if policy_path else None)
