@@ -107,3 +107,15 @@ def choose_session(workspace: Path, ref: str) -> SessionFacts:
             f"{ref!r} names {len(found)} sessions", remedy=f"give one of {listed(s.session_id for s in found)}"
         )
     return found[0]
+
+
+def sessions_of_plan(workspace: Path, plan: str) -> list[SessionFacts]:
+    """Return the sessions of a plan that have runs, oldest first.
+
+    Raises:
+        StorageError: There is no store, or it cannot be read.
+    """
+    from enginewatch_db.connect import Reader
+
+    with Reader.open(workspace) as reader:
+        return [session for session in read_sessions(reader) if session.plan_name == plan and session.runs]

@@ -100,7 +100,7 @@ def gate(
 
 
 @click.command()
-@click.option("--again", is_flag=True, help="Judge from the stored runs and replace the stored verdicts.")
+@click.option("--again", is_flag=True, help="First judge every earlier session of the plan again, with today's rules.")
 @_options
 def judge(
     again: bool,
@@ -112,16 +112,17 @@ def judge(
     junit: Path | None,
     json_file: Path | None,
 ) -> None:
-    """Judge a session from its stored runs; with --again the stored verdicts and findings are replaced.
+    """Judge a session from its stored runs, and replace its stored verdicts and findings.
 
     \b
-    Without --again nothing is written to the store. A first session, with nothing to compare to, exits with 0.
-    Example:    enginewatch judge --again --candidate latest
+    A first session, which has nothing to be compared to, exits with 0; else the codes are those of gate.
+    Example:    enginewatch judge --again
     """
     judgement = _judge(candidate, baseline, policy_file, store)
-    _write(judgement, markdown, junit, json_file)
     if again:
-        _keep(judgement, store)
+        _judge_earlier(judgement, baseline, policy_file, store)
+    _write(judgement, markdown, junit, json_file)
+    _keep(judgement, store)
     click.get_current_context().exit(int(exit_code(judgement, need_baseline=False)))
 
 
@@ -161,6 +162,15 @@ def _judge(candidate: str, baseline: str, policy_file: Path | None, store: str |
     policy = load_policy(policy_file)
     click.echo(f"judging {candidate} against {baseline} in {workspace.root}", err=True)
     return judge_session(workspace.root, candidate=candidate, baseline=baseline, policy=policy, store=False)
+
+
+def _judge_earlier(judgement: Judgement, baseline: str, policy_file: Path | None, store: str | None) -> None:
+    from enginewatch_ci.choose import sessions_of_plan
+
+    newest = judgement.candidate.newest
+    for session in sessions_of_plan(Workspace.locate(store).root, newest.plan_name):
+        if session.started_at < newest.started_at:
+            _keep(_judge(session.session_id, baseline, policy_file, store), store)
 
 
 def _keep(judgement: Judgement, store: str | None) -> None:

@@ -60,7 +60,8 @@ def decide(baseline: Arm, candidate: Arm, policy: Policy, history: History | Non
     confidence = policy.gate.confidence
     host = host_shift(pairs, confidence)
     together = cohort(_slowdowns(rows, confidence))
-    level = (1 - confidence) / 2
+    # One-sided tests beside a two-sided interval: alone each has half of this, so the share is what it bounds.
+    level = 1 - confidence
     corrected = policy.gate.correction == "bh"
     worse = survivors([row.p_worse for row in rows], level) if corrected else (True,) * len(rows)
     better = survivors([row.p_better for row in rows], level) if corrected else (True,) * len(rows)

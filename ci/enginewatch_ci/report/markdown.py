@@ -57,7 +57,7 @@ def _table(items: Iterable[Comparison]) -> str:
 def _whys(items: Iterable[Comparison]) -> str:
     lines = []
     for item in items:
-        lines.append(f"- **{escape(phrasing.name(item))}**: {escape(item.why)}.")
+        lines.append(f"- **{escape(item.case_key)}**: {escape(item.why)}.")
         lines += [f"  - {escape(note)}" for note in item.notes]
     return "\n".join(lines)
 

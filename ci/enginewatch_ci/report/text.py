@@ -46,7 +46,7 @@ def render_text(judgement: Judgement, *, width: int = 120, color: bool = False) 
         console.print(_table(judgement))
     for item in judgement.comparisons:
         if is_relevant(item) or item.verdict is Verdict.NOT_COMPARABLE:
-            console.print(Text(f"{phrasing.name(item)}: {item.why}", style=STYLES[item.verdict]), soft_wrap=True)
+            console.print(Text(f"{item.case_key}: {item.why}", style=STYLES[item.verdict]), soft_wrap=True)
     for finding in judgement.breaches:
         console.print(Text(f"limit: {finding.title}", style="yellow"), soft_wrap=True)
     if judgement.environment:

@@ -2,6 +2,6 @@
 
 from enginewatch_ci.stats.effect import LogEffect, Sample, estimate_effect, one_sample
 from enginewatch_ci.stats.multiplicity import survivors
-from enginewatch_ci.stats.noise import history_sd
+from enginewatch_ci.stats.noise import history_sd, within_sd
 
-__all__ = ["LogEffect", "Sample", "estimate_effect", "history_sd", "one_sample", "survivors"]
+__all__ = ["LogEffect", "Sample", "estimate_effect", "history_sd", "one_sample", "survivors", "within_sd"]

@@ -174,12 +174,12 @@ def _welch(baseline: Sample, candidate: Sample) -> LogEffect:
 def _bootstrap_t(baseline: Sample, candidate: Sample, resamples: int) -> LogEffect:
     floors = (baseline.floor, candidate.floor)
     # Two arms with the same key hold the same data: drawing both from one stream would make every |t| zero.
-    twin = "twin" if baseline.key == candidate.key else ""
+    twin = " twin" if baseline.key == candidate.key else ""
     ordered = studentised_null(
         baseline.logs,
         candidate.logs,
         floors=floors,
-        seeds=(seed_of(baseline.key), seed_of(candidate.key, twin)),
+        seeds=(seed_of(baseline.key), seed_of(candidate.key + twin)),
         resamples=resamples,
     )
     null = Bootstrapped(ordered=ordered, student=Student(df=baseline.n + candidate.n - 2))

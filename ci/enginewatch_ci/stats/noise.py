@@ -87,7 +87,7 @@ def pooled_variance(arms: Sequence[NDArray[np.float64]], prior_sd: float) -> flo
     """Return the pooled, winsorised variance of the arms; ``None`` when no arm has two runs.
 
     Deviations are cut at 2.5 times the larger of prior and own robust scale, so one disturbed run does not decide;
-    the factor 1.1 makes up for the cut at the normal law (simulated).
+    the factor 1.1 makes up for the cut, and errs to the wide side where nothing is cut.
     """
     deviations = np.concatenate([centred(arm) for arm in arms])
     df = sum(arm.size - 1 for arm in arms)
