@@ -1,7 +1,8 @@
 """A server of known timing: it streams tokens by a script and tells when it wrote each one.
 
 It is what the load generator is checked against, by its tests and by ``benchmarks/load_client.py``. A request
-says in its own body, under ``script``, what is to happen to it; see ``Script``.
+says in its own body, under ``script``, what is to happen to it; see ``Script``. In a process of its own,
+``python -m enginewatch_harness.load.reference_server``, it prints its URL, and ``/truth`` tells what it knows.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import heapq
 import json
+import signal
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from types import TracebackType
 from typing import Self, cast
 
@@ -23,6 +26,7 @@ import httptools
 from enginewatch_db.model import Json
 from enginewatch_harness.load.target import ENDPOINTS
 from enginewatch_harness.load.timer import Timer
+from enginewatch_harness.process import die_with_parent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +148,8 @@ class _Connection(asyncio.Protocol):
         path = self._path.decode()
         if path in ENDPOINTS.values():
             _Answer(self._server, self._transport, json.loads(self._body), now_ns, chat=path == ENDPOINTS["chat"])
+        elif path == "/truth":
+            whole_answer(self._transport, 200, {"truths": [asdict(truth) for truth in self._server.truths]})
         elif path == "/tokenize" and self._server.tokenizes:
             # One token a word, and one that begins the text.
             text = json.loads(self._body)["content"]
@@ -303,3 +309,19 @@ class ReferenceServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+def main() -> None:
+    """Serve until killed, on a free loopback port whose URL is printed."""
+    import uvloop
+
+    die_with_parent()
+    with ReferenceServer(loop_factory=uvloop.new_event_loop) as server:
+        sys.stdout.write(server.url + "\n")
+        sys.stdout.flush()
+        while True:
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main()
