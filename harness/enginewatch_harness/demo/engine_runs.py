@@ -99,7 +99,7 @@ def _make(stamp: Stamp, run: EngineRun, rows: pa.Table) -> stamps.Parts:
 def _origin(run: EngineRun) -> Json:
     return {
         "name": run.name,
-        "telemetry": "placed to about 0.1 s: the warm-up begins where SM activity rises",
+        "telemetry": "placed to about 0.2 s: the warm-up begins where SM activity rises",
         "after_measuring": "trtexec's separate profile run: slower, with layer timing on",
     }
 

@@ -134,7 +134,7 @@ def _origin(load: PlacedLoad) -> Json:
         "name": load.name,
         "client": f"vllm bench serve {_version()}",
         "reported": facts.reported,
-        "telemetry": f"placed to about 0.1 s by one clock offset for {load.offset.n} loads; "
+        "telemetry": f"placed to about 0.2 s by one clock offset for {load.offset.n} loads; "
         f"single estimates differ from it by up to {load.offset.spread_ns / 1e6:.0f} ms",
         "client_start": "its 20 s of starting up are left out",
     }

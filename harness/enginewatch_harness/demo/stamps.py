@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 DEVICE = "gpu0"
+POWER_SOURCE = "power_usage_1s"
 Parts = tuple[RunRecord, "dict[str, pa.Table]"]
 
 
@@ -95,7 +96,8 @@ def iso(unix_ns: int) -> str:
 def device_facts() -> Json:
     """Return the facts of the recorded GPU, in the collector's words."""
     facts: Json = files.read_json("device.json")
-    return {"device": DEVICE, "source": "recording", **facts}
+    # The recorded power climbs for one second after a step of the load: it is the driver's mean over a second.
+    return {"device": DEVICE, "source": "recording", "power_source": POWER_SOURCE, **facts}
 
 
 def environment(**versions: str) -> Json:
@@ -108,7 +110,7 @@ def telemetry_of(rows: pa.Table) -> Telemetry:
     """Return recorded rows as what a collector would have brought."""
     facts = device_facts()
     limits = {DEVICE: {key: facts[key] for key in ("power_limit_mw", "max_sm_clock_mhz")}}
-    quality = quality_of(rows.column("t_ns").to_numpy(), limits)
+    quality = {**quality_of(rows.column("t_ns").to_numpy(), limits), "power_source": POWER_SOURCE}
     return Telemetry(table=rows, quality=quality, devices=(facts,))
 
 
