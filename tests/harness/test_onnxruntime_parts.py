@@ -51,7 +51,7 @@ def clocked(monkeypatch):
 
 
 def test_the_loop_keeps_every_sample(clocked):
-    steps = [int(x) for x in np.random.default_rng(0).integers(1, 2_000_000, 5_000)]
+    steps = [int(x) for x in np.random.default_rng(0).integers(1, 400_000, 9_000)]
     clock = clocked(steps)
     reports = []
     window = ort_loop.measure(
@@ -59,12 +59,12 @@ def test_the_loop_keeps_every_sample(clocked):
     )
     n = len(window.latencies)
     assert list(window.latencies) == steps[:n], "more samples than the set-aside room, and none lost"
-    assert n > 1024 / 2
+    assert n > 4096, "the room was doubled more than once"
     assert list(window.starts) == [1_000 + sum(steps[:i]) for i in range(n)]
     assert sum(steps[: n - 1]) < 1e9 <= sum(steps[:n])
     assert window.end_ns - window.start_ns == sum(steps[:n])
     assert 3 <= len(reports) <= 4
-    assert all(0 < median < 2 for _, median in reports)
+    assert all(0 < median < 0.4 for _, median in reports)
 
 
 def test_one_inference_longer_than_the_window(clocked):
@@ -141,6 +141,7 @@ def test_inputs_are_seeded_and_typed():
     assert [made[name].dtype for name in shapes] == [np.float32, np.float16, np.int64, np.int32, np.bool_]
     assert made["ids"].min() >= 0
     assert made["ids"].max() < 5
+    assert len(set(made["ids"].ravel().tolist())) > 1
     assert (made["mask"] == 1).all()
     assert (made["f"] != make_inputs(specs, shapes, {}, seed=2)["f"]).any()
 
@@ -195,6 +196,16 @@ def test_the_fingerprint_ignores_names_weights_and_order():
         node.name = f"renamed_{node.name}"
     assert read_graph(model).fingerprint == read_graph(other).fingerprint
     other.graph.node[3].op_type = "Tanh"
+    assert read_graph(model).fingerprint != read_graph(other).fingerprint
+
+
+def test_the_fingerprint_knows_dtypes():
+    model = find_generator("transformer_tiny").build(0)
+    other = onnx.ModelProto()
+    other.CopyFrom(model)
+    weight = next(item for item in other.graph.initializer if item.name == "head_weight")
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), "head_weight"))
+    assert read_graph(model).operators == read_graph(other).operators
     assert read_graph(model).fingerprint != read_graph(other).fingerprint
 
 

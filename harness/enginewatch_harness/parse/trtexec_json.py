@@ -95,8 +95,7 @@ def parse_times(text: str, *, warmup_ms: float) -> Times:
 
 def _load_array(text: str, name: str) -> list[Any]:
     try:
-        # Layer information has raw control characters in its strings (recorded from 8.6): hence not strict.
-        content = json.loads(text, strict=False)
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise MeasurementError(f"{name} is not JSON: {error}", code="no_samples") from error
     if not isinstance(content, list):
