@@ -1,9 +1,9 @@
 """The load generator against a server of known timing: how exact it is, and what a token costs it.
 
 Two ratios, each from one run on one machine. Cost: CPU per token of our client over that of a bare loop on
-epoll, which parses nothing and only counts the bytes that begin an event; ours includes its lateness watch, which ticks 200
-times a second whatever the load. Exactness: the measured quantile over
-the true one, which the server knows for each token.
+epoll, which parses nothing and only counts the bytes that begin an event; ours includes its lateness watch,
+which ticks 200 times a second whatever the load. Exactness: the measured quantile over the true one, which the
+server knows for each token.
 """
 
 from __future__ import annotations
