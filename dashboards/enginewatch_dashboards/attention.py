@@ -1,0 +1,123 @@
+"""What a person should look at: findings, failed cases and limits, in order of need. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from enginewatch_db.model import FindingKind, Severity
+
+Row = dict[str, Any]
+
+MAX_ITEMS = 8
+SHOWN_INFO = (FindingKind.BOTTLENECK, FindingKind.CHANGE_POINT)
+"""Kinds that are worth a line although nothing is wrong."""
+
+LIMITS: dict[str, tuple[str, str, str]] = {
+    "latency_p99_ms": ("p99 latency below {limit} ms", "limit_ms", "200"),
+    "tokens_vs_baseline": ("tokens/s not below the baseline", "", ""),
+    "sm_active_pct": ("SM activity above {limit} %", "limit_pct", "70"),
+    "dram_bw_max_pct": ("memory bandwidth within spec (at most {limit} % of peak)", "limit_pct", "102"),
+    "tensor_active_pct": ("compute near peak (tensor pipes above {limit} %)", "limit_pct", "75"),
+}
+"""Limit → words, where its value stands in the evidence, and the built-in value for a store that was not judged."""
+STATES = ("breached", "not_evaluable", "met")
+"""States of a limit, the one that matters most first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One line of the list.
+
+    Attributes:
+        severity: How much attention it needs.
+        title: One line.
+        remedy: What to try; ``None`` where nothing is known.
+        case_key: The case; ``None`` for a whole session.
+        metric: The metric; ``None`` where none.
+        run_id: The run; ``None`` for more than one.
+    """
+
+    severity: Severity
+    title: str
+    remedy: str | None = None
+    case_key: str | None = None
+    metric: str | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitLine:
+    """One of the five limits over the cases of the sessions that are shown.
+
+    Attributes:
+        name: Words with the limit's value.
+        state: Its most urgent state among the cases; ``None`` when it was not judged.
+        counts: State → cases.
+        told: The finding behind ``state``, or what to do.
+    """
+
+    name: str
+    state: str | None
+    counts: dict[str, int]
+    told: str
+
+
+def items(findings: Sequence[Row], cases: Sequence[Row]) -> list[Item]:
+    """Return the lines, worst first: failed cases that no finding names, then findings."""
+    named = {row["case_key"] for row in findings if row["severity"] == Severity.CRITICAL}
+    failed = [
+        Item(
+            severity=Severity.CRITICAL,
+            title=f"{case['case_key']} failed: {case['failure_message']}",
+            remedy=case["failure_remedy"],
+            case_key=case["case_key"],
+            run_id=case["failed_run"],
+        )
+        for case in cases
+        if case["n_failed"] and case["case_key"] not in named
+    ]
+    runs = {case["case_key"]: case["failed_run"] for case in cases}
+    found = [
+        Item(
+            severity=Severity(row["severity"]),
+            title=row["title"],
+            remedy=row["remedy"],
+            case_key=row["case_key"],
+            metric=row["metric"],
+            run_id=row["run_id"] or runs.get(row["case_key"]),
+        )
+        for row in findings
+        if _is_shown(row)
+    ]
+    order = list(Severity)
+    return sorted([*failed, *found], key=lambda item: order.index(item.severity))
+
+
+def _is_shown(row: Row) -> bool:
+    return row["state"] != "closed" and (row["severity"] != Severity.INFO or row["kind"] in SHOWN_INFO)
+
+
+def limit_lines(findings: Sequence[Row]) -> list[LimitLine]:
+    """Return the five limits in their order, each with its most urgent state."""
+    by_limit: dict[str, list[Row]] = {name: [] for name in LIMITS}
+    for row in findings:
+        if row["kind"] == FindingKind.THRESHOLD:
+            by_limit.setdefault(row["detector"].removeprefix("limit."), []).append(row)
+    return [_limit_line(name, rows) for name, rows in by_limit.items()]
+
+
+def _limit_line(name: str, rows: Sequence[Row]) -> LimitLine:
+    words, where, usual = LIMITS.get(name, (name, "", ""))
+    evidence = [json.loads(row["evidence"] or "{}") for row in rows]
+    value = next((proof[where] for proof in evidence if where in proof), None)
+    told_name = words.format(limit=f"{value:g}" if value is not None else usual)
+    if not rows:
+        return LimitLine(name=told_name, state=None, counts={}, told="")
+    counts = Counter(str(proof.get("state", "breached")) for proof in evidence)
+    state = next((state for state in STATES if counts[state]), STATES[1])
+    worst = next(row for row, proof in zip(rows, evidence, strict=True) if str(proof.get("state", "breached")) == state)
+    return LimitLine(name=told_name, state=state, counts=dict(counts), told=worst["title"])

@@ -1,0 +1,48 @@
+"""The head of the Overview: which sessions are shown, and the one sentence about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from enginewatch_dashboards import format as fmt
+from enginewatch_dashboards.components.inputs import select
+from enginewatch_dashboards.components.links import share
+from enginewatch_dashboards.state import OverviewState
+from enginewatch_dashboards.tiles import Headline
+
+NEWEST = "newest of each plan"
+
+
+def pick(sessions: Sequence[dict[str, Any]], state: OverviewState) -> tuple[str | None, str | None]:
+    """Draw the pickers; return the plan and the session that were chosen (``None``: all, newest)."""
+    plans = list(dict.fromkeys(row["plan_name"] for row in sessions))
+    words = {row["session_id"]: session_words(row) for row in sessions}
+    # Links may name a session by its label or by the beginning of its id.
+    given = next((sid for sid, row in zip(words, sessions, strict=True) if _is_named(row, state.session)), None)
+    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
+        plan = select("Plan", plans, param="plan", value=state.plan, any_word="all plans")
+        mine = [row["session_id"] for row in sessions if plan is None or row["plan_name"] == plan]
+        session = select("Session", mine, param="session", value=given, words=words.__getitem__, any_word=NEWEST)
+        share(OverviewState(plan=plan, session=session, verdict=state.verdict))
+    return plan, session
+
+
+def _is_named(row: dict[str, Any], name: str | None) -> bool:
+    return name is not None and (row["session_id"].startswith(name) or row["label"] == name)
+
+
+def session_words(row: dict[str, Any]) -> str:
+    """Return what to call a session in a list."""
+    label = row["label"] or fmt.short(row["session_id"])
+    return f"{label} · {row['plan_name']} · {fmt.when(row['started_at'])}"
+
+
+def headline(found: Headline, sessions: Sequence[dict[str, Any]]) -> None:
+    """Draw the sentence and what it is about."""
+    st.markdown(f"# :{found.look.badge}[{found.look.icon}] {found.sentence}")
+    about = "; ".join(session_words(row) for row in sessions[:3])
+    more = f" and {len(sessions) - 3} more" if len(sessions) > 3 else ""
+    st.markdown(f"{found.detail}  \n:gray[Shown: {about}{more}]")

@@ -1,0 +1,66 @@
+"""The verdicts of the sessions that are shown, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from enginewatch_dashboards import format as fmt
+from enginewatch_dashboards.components.inputs import pills
+from enginewatch_dashboards.components.tables import as_table
+from enginewatch_dashboards.state import TrendState, href
+from enginewatch_dashboards.theme import VERDICTS
+from enginewatch_dashboards.tiles import counts
+from enginewatch_db.model import SEVERITY, Verdict
+
+
+def verdict_counts(verdicts: Sequence[dict[str, Any]], chosen: str | None) -> Verdict | None:
+    """Draw how many comparisons have each verdict; choosing one filters the table. Return the chosen one."""
+    number = counts(verdicts)
+    words = {verdict.value: f"{VERDICTS[verdict].icon} {n} {VERDICTS[verdict].word}" for verdict, n in number.items()}
+    found = pills("Verdicts", list(words), param="verdict", value=chosen, words=words)
+    return Verdict(found) if found else None
+
+
+def verdict_list(verdicts: Sequence[dict[str, Any]], only: Verdict | None) -> None:
+    """Draw the verdicts, worst first."""
+    rows = [row for row in verdicts if only is None or row["verdict"] == only]
+    if not rows:
+        word = f"Nothing is {VERDICTS[only].word}" if only else "Nothing was compared yet"
+        st.caption(f"{word} in the sessions that are shown.")
+        return
+    rows.sort(key=lambda row: (SEVERITY.index(Verdict(row["verdict"])), -abs(row["effect_rel"] or 0)))
+    table = as_table(
+        rows,
+        {
+            "Trend": lambda row: f"/{href(TrendState(case=row['case_key'], metric=row['metric']))}",
+            "Verdict": lambda row: VERDICTS[Verdict(row["verdict"])].text,
+            "Case": "case_key",
+            "Metric": lambda row: fmt.metric_label(row["metric"]),
+            "Baseline": lambda row: fmt.quantity(row["metric"], row["baseline_value"]),
+            "Now": lambda row: fmt.quantity(row["metric"], row["candidate_value"]),
+            "Change [95 % interval]": lambda row: fmt.effect(
+                row["effect_rel"], row["effect_ci_low"], row["effect_ci_high"]
+            ),
+            "Runs": _runs,
+            "Why": "why",
+        },
+    )
+    st.dataframe(
+        table,
+        hide_index=True,
+        alt="Verdicts, worst first",
+        column_config={
+            "Trend": st.column_config.LinkColumn("Trend", display_text=":material/show_chart:", width=60),
+            "Verdict": st.column_config.TextColumn(width=130),
+            "Why": st.column_config.TextColumn(width="large"),
+        },
+    )
+
+
+def _runs(row: Mapping[str, Any]) -> str:
+    if row["n_baseline"] is None:
+        return fmt.ABSENT
+    return f"{row['n_candidate']} vs {row['n_baseline']}"

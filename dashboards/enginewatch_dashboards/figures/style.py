@@ -1,0 +1,94 @@
+"""What all figures share: size, margins, title, a view that survives reruns, and gaps drawn as gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+CONFIG: dict[str, Any] = {
+    "displaylogo": False,
+    "showSendToCloud": False,
+    "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
+    "toImageButtonOptions": {"scale": 2},
+}
+"""Plotly's settings: no logo, nothing that sends data away."""
+
+TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 15, 13, 12
+GAP_FACTOR = 3.0
+"""A distance of more than this many usual distances is a gap: one missed tick is not, two are."""
+
+
+def new_figure(title: str, *, revision: str, height: int = 360) -> go.Figure:
+    """Return an empty figure in the house style.
+
+    Args:
+        title: Heading.
+        revision: While it stays equal, zoom and hidden traces survive a rerun.
+        height: Pixels.
+    """
+    figure = go.Figure()
+    style(figure, title, revision=revision, height=height)
+    return figure
+
+
+def style(figure: go.Figure, title: str, *, revision: str, height: int) -> None:
+    """Give a figure the house style."""
+    figure.update_layout(
+        title={"text": title, "font": {"size": TITLE_SIZE}, "x": 0, "xanchor": "left", "y": 0.99, "yanchor": "top"},
+        height=height,
+        margin={"l": 8, "r": 12, "t": 64, "b": 8},
+        font={"size": TEXT_SIZE},
+        hovermode="closest",
+        uirevision=revision,
+        legend={
+            "orientation": "h",
+            "y": 1.0,
+            "yanchor": "bottom",
+            "x": 0,
+            "xanchor": "left",
+            "font": {"size": SMALL_SIZE},
+        },
+        hoverlabel={"align": "left"},
+    )
+    figure.update_xaxes(automargin=True)
+    figure.update_yaxes(automargin=True)
+
+
+def text_array(values: Sequence[str | None]) -> NDArray[np.object_]:
+    """Return strings as an array, as Plotly wants them for hover and custom data."""
+    return np.array([value or "" for value in values], dtype=object)
+
+
+def float_array(values: Sequence[float | None]) -> Floats:
+    """Return numbers as an array in which an absent one is NaN: Plotly leaves it out."""
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def with_gaps(t: Floats, values: Floats, *, bucket: float = 0.0) -> tuple[Floats, Floats]:
+    """Return a line with a break wherever readings are missing.
+
+    Args:
+        t: Times in ascending order.
+        values: One value each.
+        bucket: Width of a decimation bucket in the unit of ``t``: closer points are no evidence of a higher rate.
+    """
+    steps = np.diff(t)
+    known = steps[steps > 0]
+    if known.size == 0:
+        return t, values
+    usual = max(float(np.median(known)), bucket)
+    breaks = np.flatnonzero(steps > GAP_FACTOR * usual) + 1
+    if breaks.size == 0:
+        return t, values
+    return np.insert(t, breaks, t[breaks - 1] + usual), np.insert(values, breaks, np.nan)
+
+
+def hover(parts: Sequence[str | None]) -> str:
+    """Return hover text: one line per part that is there."""
+    return "<br>".join(part for part in parts if part)

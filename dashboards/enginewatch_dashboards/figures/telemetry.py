@@ -1,0 +1,280 @@
+"""Telemetry of one run on one time axis, under the phases that it went through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from plotly.subplots import make_subplots
+
+from enginewatch_dashboards.figures.style import SMALL_SIZE, style, with_gaps
+from enginewatch_dashboards.theme import BLUE, GREY, ORANGE, PHASE_TINTS, PURPLE, TEAL
+
+Columns = Mapping[str, NDArray[Any]]
+
+ROW_PX, GAP_PX, TOP_PX, BOTTOM_PX = 108, 30, 84, 48
+MIN_BAND_SHARE = 0.05
+"""A phase that is shorter than this share of the run is shaded, but its name would not fit."""
+BUCKETS = 500
+"""Buckets that the query ``telemetry`` is asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One column of the telemetry, and how it is drawn."""
+
+    column: str
+    name: str
+    colour: str
+    dash: str = "solid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One row of the figure.
+
+    Attributes:
+        title: What the axis shows, with its unit.
+        lines: What is drawn; those without readings are left out.
+        is_share: Whether the axis goes from 0 to 100 %.
+        limit: Device fact drawn as a line, and the factor to the axis's unit.
+        limit_name: The words at that line.
+        from_zero: Whether the axis begins at zero.
+    """
+
+    title: str
+    lines: tuple[Line, ...]
+    is_share: bool = False
+    limit: tuple[str, float] | None = None
+    limit_name: str = ""
+    from_zero: bool = False
+
+
+GPU_PANELS = (
+    Panel(
+        title="%",
+        is_share=True,
+        lines=(
+            Line(column="gpu_busy_time_pct", name="GPU busy time (utilisation rate)", colour=ORANGE, dash="dot"),
+            Line(column="sm_active_pct", name="SM active (GPM)", colour=BLUE),
+        ),
+    ),
+    Panel(
+        title="%",
+        is_share=True,
+        lines=(
+            Line(column="dram_bw_pct_of_peak", name="DRAM bandwidth of its peak", colour=TEAL),
+            Line(column="tensor_active_pct", name="tensor pipes active", colour=PURPLE),
+        ),
+    ),
+    Panel(
+        title="W",
+        lines=(Line(column="power_w", name="board power", colour=ORANGE),),
+        limit=("power_limit_mw", 1e-3),
+        limit_name="power limit",
+        from_zero=True,
+    ),
+    Panel(
+        title="MHz",
+        lines=(Line(column="sm_clock_mhz", name="SM clock", colour=BLUE),),
+        limit=("max_sm_clock_mhz", 1.0),
+        limit_name="highest SM clock",
+    ),
+    Panel(title="°C", lines=(Line(column="temp_c", name="GPU temperature", colour=GREY),)),
+)
+HOST_PANEL = Panel(
+    title="%", is_share=True, lines=(Line(column="cpu_util_pct", name="CPU, mean over its cores", colour=BLUE),)
+)
+
+
+def split(telemetry: Columns) -> dict[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Return (device, name) → times in s and values, from the long form of the query ``telemetry``."""
+    device, name = telemetry["device"], telemetry["name"]
+    if device.size == 0:
+        return {}
+    t, value = np.asarray(telemetry["t_s"], dtype=np.float64), np.asarray(telemetry["value"], dtype=np.float64)
+    starts = np.flatnonzero(np.r_[True, (device[1:] != device[:-1]) | (name[1:] != name[:-1])])
+    ends = np.r_[starts[1:], device.size]
+    return {(device[a], name[a]): (t[a:b], value[a:b]) for a, b in zip(starts, ends, strict=True)}
+
+
+def gpus(telemetry: Columns) -> list[str]:
+    """Return the GPUs that have readings, in their order."""
+    return sorted({str(device) for device in np.unique(telemetry["device"]) if device != "host"})
+
+
+def gpu_timeline(
+    telemetry: Columns, phases: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], *, gpu: str, revision: str
+) -> go.Figure:
+    """Return the timeline of one GPU.
+
+    Args:
+        telemetry: Long form: ``device``, ``name``, ``t_s``, ``value``, in this order.
+        phases: ``phase``, ``start_s``, ``end_s``.
+        facts: Facts of the device: ``power_limit_mw``, ``max_sm_clock_mhz``.
+        gpu: Which device.
+        revision: See ``style.new_figure``.
+    """
+    readings = split(telemetry)
+    panels = [panel for panel in GPU_PANELS if any((gpu, line.column) in readings for line in panel.lines)]
+    figure = _stack(len(panels), f"{gpu}: what its units did", revision)
+    for row, panel in enumerate(panels, start=1):
+        _add_panel(figure, row, panel, readings, gpu, facts)
+    _finish(figure, phases, len(panels))
+    return figure
+
+
+def host_timeline(
+    telemetry: Columns, cores: Columns, phases: Sequence[Mapping[str, Any]], *, revision: str
+) -> go.Figure:
+    """Return the timeline of the host: mean CPU utilisation, and each core as a row of a heat map.
+
+    Args:
+        telemetry: As in ``gpu_timeline``.
+        cores: ``core``, ``slot``, ``value``, ``low_s``, ``high_s``.
+        phases: As in ``gpu_timeline``.
+        revision: See ``style.new_figure``.
+    """
+    readings = split(telemetry)
+    mean = [HOST_PANEL] if ("host", "cpu_util_pct") in readings else []
+    has_cores = cores["core"].size > 0
+    rows = len(mean) + has_cores
+    figure = _stack(rows, "Host", revision)
+    for row, panel in enumerate(mean, start=1):
+        _add_panel(figure, row, panel, readings, "host", {})
+    if has_cores:
+        figure.add_trace(_heat_map(cores), row=rows, col=1)
+        figure.update_yaxes(title_text="core", row=rows, col=1)
+        _label(figure, rows, "■ each core, its busiest moment in a slot", GREY)
+    _finish(figure, phases, rows)
+    return figure
+
+
+def _stack(rows: int, title: str, revision: str) -> go.Figure:
+    rows = max(rows, 1)
+    inside = ROW_PX * rows + GAP_PX * (rows - 1)
+    figure = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=GAP_PX / inside)
+    style(figure, title, revision=revision, height=TOP_PX + inside + BOTTOM_PX)
+    figure.update_layout(showlegend=False, margin={"t": TOP_PX, "b": BOTTOM_PX}, hovermode="x")
+    return figure
+
+
+def _add_panel(
+    figure: go.Figure,
+    row: int,
+    panel: Panel,
+    readings: Mapping[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float64]]],
+    device: str,
+    facts: Mapping[str, Any],
+) -> None:
+    words, seen = [], []
+    for line in panel.lines:
+        found = readings.get((device, line.column))
+        if found is None:
+            continue
+        t, value = with_gaps(*found, bucket=_bucket(found[0]))
+        figure.add_trace(
+            go.Scatter(
+                x=t,
+                y=value,
+                mode="lines",
+                name=line.name,
+                line={"color": line.colour, "width": 2, "dash": line.dash},
+                hovertemplate=f"{line.name}: %{{y:.4g}} {panel.title}<extra></extra>",
+            ),
+            row=row,
+            col=1,
+        )
+        seen += [float(found[1].min()), float(found[1].max())]
+        words.append(f'<span style="color:{line.colour}">■ {line.name}</span>')
+    limit = _limit(panel, facts)
+    if limit is not None:
+        seen.append(limit)
+        words.append(f'<span style="color:{GREY}">┅ {panel.limit_name} {limit:.0f} {panel.title}</span>')
+        figure.add_hline(y=limit, row=row, col=1, line={"color": GREY, "dash": "dash", "width": 1.5})
+    _label(figure, row, "    ".join(words))
+    figure.update_yaxes(title_text=panel.title, row=row, col=1, **_scale(panel, seen))
+
+
+def _limit(panel: Panel, facts: Mapping[str, Any]) -> float | None:
+    if panel.limit is None or not facts.get(panel.limit[0]):
+        return None
+    return float(facts[panel.limit[0]]) * panel.limit[1]
+
+
+def _scale(panel: Panel, seen: Sequence[float]) -> dict[str, Any]:
+    """Return the axis of a panel: shares whole, the rest wide enough that a quiet line looks quiet."""
+    if panel.is_share:
+        return {"range": [0, 105], "tickvals": [0, 50, 100]}
+    low, high = min(seen), max(seen)
+    if panel.from_zero:
+        return {"range": [0, high * 1.08], "nticks": 4}
+    pad = max(0.1 * (high - low), 0.04 * high)
+    return {"range": [low - pad, high + pad], "nticks": 4}
+
+
+def _bucket(t: NDArray[np.float64]) -> float:
+    """Return the width of a decimation bucket; zero where the readings were few enough to come whole."""
+    return float(t[-1] - t[0]) / BUCKETS if t.size > BUCKETS else 0.0
+
+
+def _label(figure: go.Figure, row: int, text: str, colour: str | None = None) -> None:
+    axis = "y" if row == 1 else f"y{row}"
+    font = {"size": SMALL_SIZE} | ({"color": colour} if colour else {})
+    figure.add_annotation(
+        x=0, y=1, xref="paper", yref=f"{axis} domain", text=text, showarrow=False, xanchor="left", yanchor="bottom",
+        font=font,
+    )  # fmt: skip
+
+
+def _heat_map(cores: Columns) -> go.Heatmap:
+    core, slot = np.asarray(cores["core"], dtype=np.int64), np.asarray(cores["slot"], dtype=np.int64)
+    low, high = float(cores["low_s"][0]), float(cores["high_s"][0])
+    used = np.unique(slot)
+    grid = np.full((int(core.max()) + 1, used.size), np.nan)
+    grid[core, np.searchsorted(used, slot)] = np.asarray(cores["value"], dtype=np.float64)
+    span = max(int(used[-1]), 1)
+    return go.Heatmap(
+        z=grid.astype(np.float32),
+        x=low + used / span * (high - low),
+        y=np.arange(grid.shape[0]),
+        zmin=0,
+        zmax=100,
+        colorscale="Cividis",
+        colorbar={"title": {"text": "%", "side": "top"}, "thickness": 10, "len": 0.45, "y": 0, "yanchor": "bottom"},
+        hovertemplate="core %{y}: %{z:.0f} % at %{x:.1f} s<extra></extra>",
+    )
+
+
+def _finish(figure: go.Figure, phases: Sequence[Mapping[str, Any]], rows: int) -> None:
+    add_phases(figure, phases, words_shift_px=20)
+    if rows:
+        figure.update_xaxes(showgrid=False)
+        figure.update_xaxes(title_text="seconds since the run began", row=rows, col=1)
+
+
+def add_phases(figure: go.Figure, phases: Sequence[Mapping[str, Any]], *, words_shift_px: int) -> None:
+    """Shade the phases over the whole height of a figure and name those that are wide enough.
+
+    Args:
+        figure: What to draw on.
+        phases: ``phase``, ``start_s``, ``end_s``.
+        words_shift_px: Distance of the names from the top of the plot; negative for below.
+    """
+    if not phases:
+        return
+    whole = max(phase["end_s"] for phase in phases) - min(phase["start_s"] for phase in phases)
+    for phase in phases:
+        figure.add_shape(
+            type="rect", xref="x", yref="paper", x0=phase["start_s"], x1=phase["end_s"], y0=0, y1=1, layer="below",
+            fillcolor=PHASE_TINTS.get(phase["phase"], PHASE_TINTS["preflight"]), line={"width": 0},
+        )  # fmt: skip
+        if phase["end_s"] - phase["start_s"] > MIN_BAND_SHARE * whole:
+            figure.add_annotation(
+                x=(phase["start_s"] + phase["end_s"]) / 2, y=1, xref="x", yref="paper", text=phase["phase"],
+                showarrow=False, yanchor="bottom", yshift=words_shift_px, font={"size": SMALL_SIZE, "color": GREY},
+            )  # fmt: skip

@@ -1,0 +1,277 @@
+"""One metric of one series over its sessions: locations with intervals, single runs, and what changed when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from enginewatch_dashboards import format as fmt
+from enginewatch_dashboards.figures.style import float_array, hover, new_figure, text_array
+from enginewatch_dashboards.theme import BLUE, CRIMSON, GREY, PURPLE, VERDICTS, Look
+from enginewatch_dashboards.trends import Change, SessionPoint
+from enginewatch_db.model import Verdict
+
+Row = dict[str, Any]
+
+NOT_JUDGED_LOOK = Look(word="not judged", symbol="●", icon="", badge="blue", colour=BLUE, marker="circle")
+MAX_TICKS = 12
+JITTER = 0.07
+"""Distance of two runs of one session on the order axis; a session is 1 wide."""
+STRIP = 0.09
+"""Share of the height at the bottom for what has no value."""
+
+
+def trend(
+    points: Sequence[SessionPoint],
+    runs: Sequence[Row],
+    changes: Sequence[Change],
+    metric: str,
+    *,
+    axis: str = "order",
+    zero: bool = False,
+    dots: bool = True,
+    revision: str = "",
+) -> go.Figure:
+    """Return the trend of one metric.
+
+    Args:
+        points: Sessions, oldest first.
+        runs: Their runs, oldest first: ``run_id``, ``session_id``, ``started_at``, ``status``, ``valid``, ``value``,
+            ``ci_low``, ``ci_high``, ``n``, ``reason_codes``, ``failure_message``, ``repeat``.
+        changes: Where the environment changed.
+        metric: Key of the metric.
+        axis: ``order`` (sessions equally far apart) or ``time``.
+        zero: Whether the value axis begins at zero.
+        dots: Whether single runs are drawn.
+        revision: See ``style.new_figure``.
+    """
+    figure = new_figure("", revision=revision, height=460)
+    placed = _place_runs(points, runs, axis)
+    if dots:
+        _add_runs(figure, placed, metric)
+    _add_baseline(figure, points)
+    _add_sessions(figure, points, metric, axis)
+    _add_strip(figure, placed, changes, axis)
+    figure.update_layout(
+        yaxis={"title": {"text": fmt.axis_title(metric)}, "domain": [STRIP + 0.03, 1], "zeroline": False},
+        yaxis2={"domain": [0, STRIP], "range": [-0.7, 1.7], "fixedrange": True, "visible": False},
+        margin={"l": 8, "r": 12, "t": 40, "b": 8},
+    )
+    if zero:
+        figure.update_layout(yaxis_rangemode="tozero")
+    figure.update_xaxes(**_x_axis(points, axis), anchor="y2")
+    return figure
+
+
+def _x_axis(points: Sequence[SessionPoint], axis: str) -> dict[str, Any]:
+    if axis == "time":
+        return {"title": {"text": "begin of the run (UTC)"}, "type": "date"}
+    step = max(1, -(-len(points) // MAX_TICKS))
+    shown = list(points)[::-step][::-1]
+    return {
+        "title": {"text": "session, oldest left"},
+        "tickvals": np.array([point.place for point in shown]),
+        "ticktext": text_array([_tick(point) for point in shown]),
+        "range": [-0.6, len(points) - 0.4],
+        "tickangle": 0,
+        "showgrid": False,
+    }
+
+
+def _tick(point: SessionPoint) -> str:
+    return f"{point.label[:16]}<br>{point.started_at:%b %d}"
+
+
+def _x(points: Sequence[SessionPoint], axis: str) -> np.ndarray[Any, Any]:
+    if axis == "time":
+        return np.array([point.started_at.replace(tzinfo=None) for point in points], dtype="datetime64[ms]")
+    return np.array([point.place for point in points], dtype=np.float64)
+
+
+def _place_runs(points: Sequence[SessionPoint], runs: Sequence[Row], axis: str) -> list[tuple[Any, Row]]:
+    if axis == "time":
+        return [(np.datetime64(run["started_at"].replace(tzinfo=None), "ms"), run) for run in runs]
+    places = {point.session_id: point.place for point in points}
+    groups: dict[str, list[Row]] = {}
+    for run in runs:
+        groups.setdefault(run["session_id"], []).append(run)
+    return [
+        (places[session] + (index - (len(members) - 1) / 2) * min(JITTER, 0.6 / len(members)), run)
+        for session, members in groups.items()
+        for index, run in enumerate(members)
+    ]
+
+
+def _xs(placed: Sequence[tuple[Any, Row]]) -> np.ndarray[Any, Any]:
+    return np.array([x for x, _ in placed])
+
+
+def _add_runs(figure: go.Figure, placed: list[tuple[Any, Row]], metric: str) -> None:
+    with_value = [(x, run) for x, run in placed if run["value"] is not None]
+    for valid, name, marker in (
+        (True, "run", {"size": 7, "color": BLUE, "opacity": 0.45}),
+        (False, "run that does not count", {"size": 8, "color": GREY, "symbol": "x-thin-open", "line": {"width": 2}}),
+    ):
+        chosen = [(x, run) for x, run in with_value if bool(run["valid"]) is valid]
+        if chosen:
+            figure.add_trace(
+                go.Scatter(
+                    x=_xs(chosen),
+                    y=float_array([run["value"] for _, run in chosen]),
+                    mode="markers",
+                    name=name,
+                    marker=marker,
+                    customdata=text_array([run["run_id"] for _, run in chosen]),
+                    hovertext=text_array([run_hover(run, metric) for _, run in chosen]),
+                    hovertemplate="%{hovertext}<extra></extra>",
+                )
+            )
+
+
+def run_hover(run: Row, metric: str) -> str:
+    """Return what is shown over a single run."""
+    codes = ", ".join(run["reason_codes"] or ())
+    own = fmt.interval(run["ci_low"], run["ci_high"])
+    return hover(
+        [
+            f"<b>{fmt.quantity(metric, run['value'])}</b> {own}",
+            f"run {run['repeat'] + 1} of {run['label'] or fmt.short(run['session_id'])}",
+            f"{run['n']:,} samples" if run["n"] else None,
+            f"host {run['hostname']}",
+            f"commit {run['git_commit'][:10]}" if run["git_commit"] else None,
+            f"{fmt.when(run['started_at'])} UTC",
+            f"does not count: {codes}" if not run["valid"] and codes else f"with care: {codes}" if codes else None,
+            "click to open",
+        ]
+    )
+
+
+def _add_sessions(figure: go.Figure, points: Sequence[SessionPoint], metric: str, axis: str) -> None:
+    x = _x(points, axis)
+    figure.add_trace(
+        go.Scatter(
+            x=x,
+            y=float_array([point.value for point in points]),
+            mode="lines",
+            line={"color": BLUE, "width": 1.5},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    )
+    for verdict in (None, *Verdict):
+        chosen = [index for index, p in enumerate(points) if p.verdict is verdict and p.value is not None]
+        if chosen:
+            look = VERDICTS[verdict] if verdict else NOT_JUDGED_LOOK
+            figure.add_trace(_session_trace([points[index] for index in chosen], x[chosen], look, metric))
+
+
+def _session_trace(points: list[SessionPoint], x: np.ndarray[Any, Any], look: Look, metric: str) -> go.Scatter:
+    values = float_array([point.value for point in points])
+    return go.Scatter(
+        x=x,
+        y=values,
+        mode="markers",
+        name=f"session: {look.word}",
+        marker={"size": 12, "symbol": look.marker, "color": look.colour, "line": {"width": 2, "color": look.colour}},
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": np.nan_to_num(float_array([point.high for point in points]) - values),
+            "arrayminus": np.nan_to_num(values - float_array([point.low for point in points])),
+            "color": look.colour,
+            "thickness": 1.5,
+            "width": 5,
+        },
+        customdata=text_array([point.run_id for point in points]),
+        hovertext=text_array([session_hover(point, metric) for point in points]),
+        hovertemplate="%{hovertext}<extra></extra>",
+    )
+
+
+def session_hover(point: SessionPoint, metric: str) -> str:
+    """Return what is shown over a session's location."""
+    ends = fmt.interval(point.low, point.high)
+    return hover(
+        [
+            f"<b>{fmt.quantity(metric, point.value)}</b> {ends}",
+            f"session {point.label}{', baseline' if point.is_baseline else ''}",
+            f"{point.n_valid} of {fmt.count(point.n_runs, 'run')} count",
+            f"host {point.host}",
+            f"commit {point.commit[:10]}" if point.commit else None,
+            f"{fmt.when(point.started_at)} UTC",
+            f"{VERDICTS[point.verdict].text}: {point.why}" if point.verdict else "not judged",
+            "click to open its middle run",
+        ]
+    )
+
+
+def _add_baseline(figure: go.Figure, points: Sequence[SessionPoint]) -> None:
+    point = next((point for point in points if point.is_baseline and point.value is not None), None)
+    if point is None:
+        return
+    if point.low is not None and point.high is not None:
+        figure.add_hrect(y0=point.low, y1=point.high, fillcolor=BLUE, opacity=0.08, line_width=0, layer="below")
+    figure.add_hline(
+        y=point.value,
+        line={"color": BLUE, "dash": "dash", "width": 1},
+        annotation_text=f"baseline {point.label}",
+        annotation_position="bottom right",
+        annotation_font={"size": 12, "color": BLUE},
+    )
+
+
+def _add_strip(figure: go.Figure, placed: list[tuple[Any, Row]], changes: Sequence[Change], axis: str) -> None:
+    for status, name, symbol, colour in (
+        ("failed", "failed run", "x", CRIMSON),
+        ("not_available", "not available", "circle-x-open", GREY),
+    ):
+        chosen = [(x, run) for x, run in placed if run["status"] == status]
+        if chosen:
+            figure.add_trace(
+                go.Scatter(
+                    x=_xs(chosen),
+                    y=np.zeros(len(chosen)),
+                    yaxis="y2",
+                    mode="markers",
+                    name=name,
+                    marker={"symbol": symbol, "size": 10, "color": colour},
+                    customdata=text_array([run["run_id"] for _, run in chosen]),
+                    hovertext=text_array(
+                        [hover([f"<b>{name}</b>", run["failure_message"], "click to open"]) for _, run in chosen]
+                    ),
+                    hovertemplate="%{hovertext}<extra></extra>",
+                )
+            )
+    if not changes:
+        return
+    x = [_change_x(change, axis) for change in changes]
+    for place, change in zip(x, changes, strict=True):
+        figure.add_vline(x=place, line={"color": PURPLE, "dash": "dot", "width": 1.5})
+        figure.add_annotation(
+            x=place, y=1, yref="paper", text=change.title, showarrow=False, xanchor="left", yanchor="top", xshift=4,
+            font={"size": 12, "color": PURPLE},
+        )  # fmt: skip
+    figure.add_trace(
+        go.Scatter(
+            x=np.array(x),
+            y=np.ones(len(x)),
+            yaxis="y2",
+            mode="markers",
+            name="environment changed",
+            marker={"symbol": "triangle-up", "size": 10, "color": PURPLE},
+            hovertext=text_array(
+                [hover(["<b>environment changed</b>", *change.sentence.split("; ")]) for change in changes]
+            ),
+            hovertemplate="%{hovertext}<extra></extra>",
+        )
+    )
+
+
+def _change_x(change: Change, axis: str) -> Any:  # noqa: ANN401 (a place or a moment)
+    if axis == "time":
+        # Plotly's vertical rules take a moment as text.
+        return change.started_at.replace(tzinfo=None).isoformat(sep=" ", timespec="seconds")
+    return change.place - 0.5

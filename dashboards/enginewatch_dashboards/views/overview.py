@@ -1,0 +1,54 @@
+"""Overview: is anything worse, and can one trust today's numbers?"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from enginewatch_dashboards import attention, tiles
+from enginewatch_dashboards.components import absent, frame, limits, look_at, overview_head, verdict_list
+from enginewatch_dashboards.components.tile import tile
+from enginewatch_dashboards.data import MAX_SESSIONS, Store
+from enginewatch_dashboards.state import OverviewState, parse
+
+SPARK_SESSIONS = 20
+TILE_PX, HALF_PX = 250, 440
+
+
+def draw(store: Store) -> None:
+    """Draw the page."""
+    state = parse(OverviewState, st.query_params.to_dict())
+    sessions = store.rows("sessions", limit=MAX_SESSIONS)
+    plan, session = overview_head.pick(sessions, state)
+    shown = tiles.current_sessions(sessions, plan=plan, session=session)
+    ids = [row["session_id"] for row in shown]
+    cases, verdicts, findings = (store.rows(name, sessions=ids) for name in ("cases", "verdicts", "findings"))
+    overview_head.headline(tiles.headline(cases, verdicts), shown)
+    only = verdict_list.verdict_counts(verdicts, state.verdict)
+    _tiles(store, tiles.make_tiles(cases, verdicts))
+    halves = st.grid(2, gap="medium", min_column_width=HALF_PX)
+    with halves.cell():
+        st.subheader("What to look at")
+        look_at.look_at(attention.items(findings, cases))
+    with halves.cell():
+        st.subheader("Your limits")
+        limits.limits(attention.limit_lines(findings))
+    absent.not_available(cases)
+    st.subheader("All comparisons")
+    verdict_list.verdict_list(verdicts, only)
+
+
+def _tiles(store: Store, items: list[tiles.Tile]) -> None:
+    series = [item.series_id for item in items if item.series_id]
+    metrics = sorted({item.metric for item in items if item.metric} | set(tiles.PRIMARY_METRICS))
+    spark = store.rows("spark", series=series, metrics=metrics, limit=SPARK_SESSIONS)
+    grid = st.grid(4, border=True, min_column_width=TILE_PX)
+    for item in items[: tiles.MAX_TILES]:
+        mine = [row for row in spark if row["series_id"] == item.series_id]
+        metric = item.metric or next((m for m in tiles.PRIMARY_METRICS if any(r["metric"] == m for r in mine)), None)
+        with grid.cell(), st.container(gap="xxsmall"):
+            tile(item, [row for row in mine if row["metric"] == metric])
+    if len(items) > tiles.MAX_TILES:
+        st.caption(f"{len(items) - tiles.MAX_TILES} more models and devices: choose a plan, or see Runs.")
+
+
+frame.show(draw)

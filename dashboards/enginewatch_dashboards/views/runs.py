@@ -1,0 +1,61 @@
+"""Runs: where is the run I mean? Failed and absent ones included."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from enginewatch_dashboards import format as fmt
+from enginewatch_dashboards.components import empty, frame, links
+from enginewatch_dashboards.components.inputs import select
+from enginewatch_dashboards.components.overview_head import session_words
+from enginewatch_dashboards.components.run_list import run_list
+from enginewatch_dashboards.data import MAX_SESSIONS, Row, Store
+from enginewatch_dashboards.state import CHOICES, RunsState, parse, to_query
+from enginewatch_dashboards.theme import STATUSES
+from enginewatch_db.model import RunStatus
+
+VALID_WORDS = {"yes": "counts", "no": "does not count"}
+
+
+def draw(store: Store) -> None:
+    """Draw the page."""
+    state = _filters(store, parse(RunsState, st.query_params.to_dict()))
+    chosen = {name: getattr(state, name) for name in ("session", "workload", "backend", "precision", "status", "valid")}
+    rows = store.rows("runs", **chosen)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.title(fmt.count(len(rows), "run") if to_query(state) else f"All {fmt.count(len(rows), 'run')}")
+        links.share(state)
+    if not rows:
+        empty.nothing("No run fits these filters", "Take one of them away.", icon="filter_alt_off")
+        links.link("Show all runs", RunsState())
+        return
+    run_list(rows)
+
+
+def _filters(store: Store, state: RunsState) -> RunsState:
+    values = store.rows("run_filters")
+    sessions = {row["session_id"]: row for row in store.rows("sessions", limit=MAX_SESSIONS)}
+    given = next((sid for sid, row in sessions.items() if _is_named(row, state.session)), None)
+    grid = st.grid(6, min_column_width=180)
+    found: dict[str, str | None] = {}
+    with grid.cell():
+        found["session"] = select("Session", list(sessions), param="session", value=given, any_word="all",
+                                  words=lambda sid: session_words(sessions[sid]))  # fmt: skip
+    for name in ("workload", "backend", "precision"):
+        with grid.cell():
+            options = sorted({row[name] for row in values})
+            found[name] = select(name.capitalize(), options, param=name, value=getattr(state, name), any_word="all")
+    with grid.cell():
+        found["status"] = select("Status", CHOICES["status"], param="status", value=state.status, any_word="all",
+                                 words=lambda status: STATUSES[RunStatus(status)].word)  # fmt: skip
+    with grid.cell():
+        found["valid"] = select("Validity", CHOICES["valid"], param="valid", value=state.valid, any_word="all",
+                                words=VALID_WORDS.__getitem__)  # fmt: skip
+    return RunsState(**found)
+
+
+def _is_named(row: Row, name: str | None) -> bool:
+    return name is not None and (row["session_id"].startswith(name) or row["label"] == name)
+
+
+frame.show(draw)

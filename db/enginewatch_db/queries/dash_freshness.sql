@@ -1,0 +1,7 @@
+-- How much is in the store, and how new it is.
+SELECT
+  (SELECT count(*) FROM runs) AS runs,
+  (SELECT count(*) FROM sessions) AS sessions,
+  (SELECT max(coalesce(ended_at, started_at)) FROM runs) AS newest_end,
+  (SELECT max(ingested_at) FROM ingest_ledger) AS newest_ingest,
+  (SELECT count(*) FROM quarantine) AS quarantined
