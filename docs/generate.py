@@ -53,7 +53,7 @@ def metrics() -> str:
 def validity() -> str:
     """Return the page of validity reasons."""
     body = [(f"`{code}`", r.effect.value, r.description, r.remedy) for code, r in REASONS.items()]
-    text = "# Validity reasons\n\n`reject`: the run never enters a verdict. `warn`: it does, and the report says so.\n\n"
+    text = "# Validity reasons\n\n`reject`: the run enters no verdict. `warn`: it does, and the report says so.\n\n"
     return text + rows(("code", "effect", "meaning", "what to do"), body)
 
 

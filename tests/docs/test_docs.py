@@ -53,7 +53,7 @@ def test_everything_is_documented(page, names):
 
 def test_the_glossary_has_every_noun_of_the_model():
     text = read("glossary.md")
-    nouns = {"run", "session", "case", "series", "identity", "facets", "engine", "effect", "verdict", "finding", "bundle"}
+    nouns = {"run", "session", "case", "series", "identity", "facets", "engine", "effect", "verdict", "finding"}
     assert {noun for noun in nouns if f"| {noun} |" not in text} == set()
 
 
