@@ -17,7 +17,7 @@ from enginewatch_harness.load.verdicts import client_bound, failures
 
 MS = 1_000_000
 T0 = 7_000_000_000
-QUIET = ClientStats(cpu_pct=5.0, loop_lateness_ns=np.full(100, 60_000))
+QUIET = ClientStats(cpu_pct=5.0, waited_pct=0.1, loop_lateness_ns=np.full(100, 60_000))
 
 
 def exchange(idx=0, *, start=0.0, ttft=10.0, gaps=(2.0, 2.0, 2.0), phase="measure", **changes):
@@ -227,8 +227,8 @@ def test_metrics_are_finite_ordered_and_pool_all_gaps(requests):
         assert min(ttfts) - 1e-9 <= found["ttft_p50_ms"].value <= max(ttfts) + 1e-9
 
 
-def stats_of(*, cpu_pct=5.0, late_ms=0.05):
-    return ClientStats(cpu_pct=cpu_pct, loop_lateness_ns=np.full(200, round(late_ms * MS)))
+def stats_of(*, cpu_pct=5.0, late_ms=0.05, waited_pct=0.1):
+    return ClientStats(cpu_pct=cpu_pct, waited_pct=waited_pct, loop_lateness_ns=np.full(200, round(late_ms * MS)))
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def stats_of(*, cpu_pct=5.0, late_ms=0.05):
         (stats_of(late_ms=1.9), 2.0, False),  # under 2 ms
         (stats_of(late_ms=3.0), 50.0, False),  # under a tenth of what it disturbs
         (stats_of(late_ms=3.0), 20.0, True),
-        (ClientStats(cpu_pct=None, loop_lateness_ns=np.zeros(0, dtype=np.int64)), 2.0, False),
+        (ClientStats(cpu_pct=None, waited_pct=None, loop_lateness_ns=np.zeros(0, dtype=np.int64)), 2.0, False),
     ],
 )
 def test_when_the_client_was_the_bottleneck(client, gap_ms, bound):
@@ -248,6 +248,13 @@ def test_when_the_client_was_the_bottleneck(client, gap_ms, bound):
     reason = client_bound(table, client, rate_rps=None)
     assert (reason is not None) == bound
     assert reason is None or reason.code == "client_bound"
+
+
+def test_a_client_that_waited_for_a_core_says_so():
+    table = to_table([exchange(gaps=(2.0,) * 5)], T0)
+    assert "waiting for a core 30 %" in client_bound(table, stats_of(late_ms=5, waited_pct=30), rate_rps=None).detail
+    assert "core" not in client_bound(table, stats_of(late_ms=5, waited_pct=0.5), rate_rps=None).detail
+    assert client_bound(table, stats_of(waited_pct=30), rate_rps=None) is None
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from enginewatch_db.model import Phase
 from enginewatch_harness.backends.base import LoadSpec
@@ -32,6 +34,31 @@ OPEN_LOOP_SPARES = 8
 """Idle connections that an open loop holds ready; it opens more as it needs them."""
 
 _RECENT = 101
+SCHEDSTAT = Path("/proc/thread-self/schedstat")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadUsage:
+    """What this thread has used so far.
+
+    Attributes:
+        at_ns: When it was read.
+        cpu_ns: CPU time.
+        waited_ns: Time that it could have run and had no core; ``None`` where the kernel does not tell.
+    """
+
+    at_ns: int
+    cpu_ns: int
+    waited_ns: int | None
+
+
+def thread_usage(now_ns: int) -> ThreadUsage:
+    """Read what the calling thread has used (proc_pid_schedstat: second field, time on a run queue)."""
+    try:
+        waited_ns = int(SCHEDSTAT.read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        waited_ns = None
+    return ThreadUsage(at_ns=now_ns, cpu_ns=time.thread_time_ns(), waited_ns=waited_ns)
 
 
 def spare_connections(spec: LoadSpec) -> int:
@@ -79,7 +106,7 @@ class Driver:
         self.exchanges: list[Exchange] = []
         self.begin_ns = NEVER_NS
         self.end_ns = NEVER_NS
-        self.cpu_ns: dict[Phase, tuple[int, int]] = {}
+        self.usage: dict[Phase, ThreadUsage] = {}
         self.server_died: str | None = None
         self.gave_up: str | None = None
         self._phase = Phase.PREFLIGHT
@@ -130,7 +157,7 @@ class Driver:
 
     def _enter(self, phase: Phase, now_ns: int) -> None:
         self._phase = phase
-        self.cpu_ns[phase] = (now_ns, time.thread_time_ns())
+        self.usage[phase] = thread_usage(now_ns)
         self._on_phase(phase)
 
     def _advance(self, now_ns: int) -> None:

@@ -160,7 +160,7 @@ def _result(driver: Driver, spec: LoadSpec, length: PromptLength, t0_ns: int) ->
         window_ns=(begin_ns, end_ns),
         metrics=load_metrics(requests, counted, client),
         reasons=tuple(reason for reason in reasons if reason is not None),
-        counts=_counts(driver, requests, counted, length),
+        counts=_counts(driver, requests, counted, length, client),
         notes=_notes(driver, spec, length),
     )
 
@@ -168,15 +168,22 @@ def _result(driver: Driver, spec: LoadSpec, length: PromptLength, t0_ns: int) ->
 def _client_stats(driver: Driver, begin_ns: int, end_ns: int) -> ClientStats:
     due = np.asarray(driver.watch.due_at_ns, dtype=np.int64)
     late = np.asarray(driver.watch.lateness_ns, dtype=np.int64)
-    cpu_pct = None
-    if Phase.MEASURE in driver.cpu_ns and Phase.DRAIN in driver.cpu_ns:
-        (wall_from, cpu_from), (wall_to, cpu_to) = driver.cpu_ns[Phase.MEASURE], driver.cpu_ns[Phase.DRAIN]
-        wall_ns = wall_to - wall_from
-        cpu_pct = 100 * (cpu_to - cpu_from) / wall_ns if wall_ns >= CPU_MIN_WINDOW_NS else None
-    return ClientStats(cpu_pct=cpu_pct, loop_lateness_ns=late[(due >= begin_ns) & (due < end_ns)])
+    inside = late[(due >= begin_ns) & (due < end_ns)]
+    before, after = driver.usage.get(Phase.MEASURE), driver.usage.get(Phase.DRAIN)
+    if before is None or after is None or after.at_ns - before.at_ns < CPU_MIN_WINDOW_NS:
+        return ClientStats(cpu_pct=None, waited_pct=None, loop_lateness_ns=inside)
+    wall_ns = after.at_ns - before.at_ns
+    waited = None if after.waited_ns is None or before.waited_ns is None else after.waited_ns - before.waited_ns
+    return ClientStats(
+        cpu_pct=100 * (after.cpu_ns - before.cpu_ns) / wall_ns,
+        waited_pct=None if waited is None else 100 * waited / wall_ns,
+        loop_lateness_ns=inside,
+    )
 
 
-def _counts(driver: Driver, requests: pa.Table, counted: Totals, length: PromptLength) -> dict[str, float]:
+def _counts(
+    driver: Driver, requests: pa.Table, counted: Totals, length: PromptLength, client: ClientStats
+) -> dict[str, float]:
     import pyarrow.compute as pc
 
     counts: dict[str, float] = {
@@ -187,6 +194,8 @@ def _counts(driver: Driver, requests: pa.Table, counted: Totals, length: PromptL
         "prompt_words": length.words,
         "resent": driver.resent,
     }
+    if client.waited_pct is not None:
+        counts["client_waited_pct"] = client.waited_pct
     if counted.input_tokens is not None:
         counts["input_tokens"] = counted.input_tokens
     told = requests.filter(pc.is_valid(requests["output_tokens"]))

@@ -44,10 +44,12 @@ class ClientStats:
 
     Attributes:
         cpu_pct: CPU time of its thread over the window's length; ``None`` where the window did not end or was short.
+        waited_pct: Time that its thread had work and no core, over the window's length; ``None`` where unknown.
         loop_lateness_ns: How late the event loop was, at regular times.
     """
 
     cpu_pct: float | None
+    waited_pct: float | None
     loop_lateness_ns: NDArray[np.int64]
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CPU_LIMIT_PCT = 90.0
 LOOP_LATENESS_LIMIT_MS = 2.0
 SEND_LATENESS_SHARE_OF_GAP = 0.01
+BUSY_HOST_PCT = 1.0
 DISTURBS_SHARE = 0.10
 """A client's delay matters when it is this share of what it is added to."""
 
@@ -35,7 +36,8 @@ def client_bound(requests: pa.Table, client: ClientStats, *, rate_rps: float | N
     arrivals. The two latenesses count only where they are also over a tenth of what they disturb, the median
     gap between tokens and the median TTFT: on a machine whose cores the server itself fills, the scheduler
     alone makes any process a few milliseconds late now and then, which says nothing about a server that takes
-    50 ms a token.
+    50 ms a token. The detail says when the client was late for want of a core: then the host is to be freed,
+    not the load to be lowered.
 
     Args:
         requests: The table of all requests.
@@ -58,7 +60,11 @@ def client_bound(requests: pa.Table, client: ClientStats, *, rate_rps: float | N
         ttft_ms = float(np.median(ttft)) / NS_PER_MS if ttft.size else 0.0
         if mean_ms > SEND_LATENESS_SHARE_OF_GAP * gap_ms and mean_ms > DISTURBS_SHARE * ttft_ms:
             signs.append(f"it sent {mean_ms:.1f} ms late on average, with {gap_ms:.1f} ms between arrivals")
-    return Reason(code="client_bound", detail="; ".join(signs)) if signs else None
+    if not signs:
+        return None
+    if client.waited_pct is not None and client.waited_pct > BUSY_HOST_PCT:
+        signs.append(f"other processes kept it waiting for a core {client.waited_pct:.0f} % of the time")
+    return Reason(code="client_bound", detail="; ".join(signs))
 
 
 def failures(requests: pa.Table) -> Reason | None:
