@@ -215,6 +215,7 @@ def test_every_run_says_that_it_was_recorded_elsewhere(ask):
     for row in rows:
         assert "not measured on this machine" in row["origin"]
         assert row["session_origin"] == row["origin"]
+        assert ("2026-11-20" in row["origin"]) == (not row["label"].startswith("round-"))
         assert (row["hostname"], row["trigger"]) == (HOSTNAME, "demo")
     # No sentinel was timed, so none is claimed.
     assert ask("SELECT count(*) AS n FROM run_metrics WHERE metric = 'host_sentinel_ms'") == [{"n": 0}]

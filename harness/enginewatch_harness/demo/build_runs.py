@@ -16,7 +16,7 @@ from enginewatch_db.validity import Reason
 from enginewatch_harness.assemble import Stamp, finished_run
 from enginewatch_harness.backends.base import Availability, Job, Measurement
 from enginewatch_harness.demo import files, stamps
-from enginewatch_harness.demo.catalogue import ENCODER_PLAN, RECORDED_ON
+from enginewatch_harness.demo.catalogue import ENCODER_PLAN, RECORDED_ON, UNDATED
 from enginewatch_harness.matrix import Case
 from enginewatch_harness.plan_file import ModelTable
 from enginewatch_harness.prepare import Prepared
@@ -54,6 +54,7 @@ def planned() -> list[stamps.Planned]:
             repeats=len(mine),
             environment=stamps.environment(tensorrt=VERSION),
             notes=NOTES,
+            origin=UNDATED,
         )
         found += [_plan_run(session, row, order_idx) for order_idx, row in enumerate(mine)]
     return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 RECORDED_ON = "2026-11-20"
 HOSTNAME = "recorded-h200"
 ORIGIN = f"recorded on one NVIDIA H200, {RECORDED_ON}, not measured on this machine"
+UNDATED = "recorded on one NVIDIA H200, day not recorded, not measured on this machine"
 
 RESNET_PLAN = "h200-resnet50"
 ENCODER_PLAN = "h200-encoder-builds"

@@ -31,6 +31,9 @@ LEAD_NS = 2_000_000_000
 
 NOT_TOLD = "vllm bench serve does not record it"
 CLIENT_METRICS = ("send_lateness_p99_ms", "loop_lateness_p99_ms", "client_cpu_pct")
+SILENT = ClientStats(cpu_pct=None, waited_pct=None, loop_lateness_ns=np.array([], dtype=np.int64))
+"""A client that tells nothing of itself."""
+
 WEIGHTS = "random bf16 weights of the shape of Llama 7B: the times are real, the words are noise"
 
 
@@ -143,8 +146,7 @@ def _origin(load: PlacedLoad) -> Json:
 def _measurement(load: PlacedLoad, t0_ns: int) -> Measurement:
     result, facts = load.result, load.result.facts
     counted = totals(result.requests, result.window_ns)
-    silent = ClientStats(cpu_pct=None, loop_lateness_ns=np.array([], dtype=np.int64))
-    metrics = [item for item in load_metrics(result.requests, counted, silent) if item.metric not in CLIENT_METRICS]
+    metrics = [item for item in load_metrics(result.requests, counted, SILENT) if item.metric not in CLIENT_METRICS]
     metrics += [MetricValue(metric=metric, value=None, absent_reason=NOT_TOLD) for metric in CLIENT_METRICS]
     failed = failures(result.requests)
     notes = [WEIGHTS, "latencies count from when the client began to send: it does not record when a request was due"]

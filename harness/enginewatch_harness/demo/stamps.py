@@ -35,6 +35,7 @@ class Session:
         repeats: Most repeats that a case has in it.
         environment: Facets of the software.
         notes: What a reader must know about the arrangement.
+        origin: Where its runs come from.
     """
 
     plan: str
@@ -43,6 +44,7 @@ class Session:
     repeats: int
     environment: Json
     notes: tuple[str, ...] = ()
+    origin: str = ORIGIN
 
     @property
     def session_id(self) -> str:
@@ -66,7 +68,7 @@ class Session:
                 "repeats": self.repeats,
                 "plan_sha256": files.fingerprint(),
                 "trigger": "demo",
-                "recorded": ORIGIN,
+                "recorded": self.origin,
                 "notes": list(self.notes),
             },
         )
@@ -116,4 +118,5 @@ def telemetry_of(rows: pa.Table) -> Telemetry:
 
 def as_recorded(record: RunRecord, facts: Json) -> RunRecord:
     """Return the record with where it comes from in its provenance."""
-    return dataclasses.replace(record, provenance={**record.provenance, "recorded": {"origin": ORIGIN, **facts}})
+    recorded = {"origin": record.session["recorded"], **facts}
+    return dataclasses.replace(record, provenance={**record.provenance, "recorded": recorded})
