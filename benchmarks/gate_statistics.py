@@ -127,12 +127,9 @@ def main() -> None:
     policy = parse_policy({"gate": {"metrics": ["latency_p50_ms"]}}, "benchmark")
     floor = 1 / (4 * JUDGEMENTS)
     print(f"share called slower; {JUDGEMENTS} judgements of 6 cases a line, false alarms from {4 * JUDGEMENTS} cases")
-    print(
-        "                          |  false alarms (0 %)    |  +5 %                 |  +10 %                | MW/gate"
-    )
-    print(
-        "noise         run sd   K  |  gate    MW    fixed   |  gate    MW    fixed  |  gate    MW    fixed  | MW/gate"
-    )
+    triple = "gate      MW   fixed"
+    print(f"{'':24s} | {'false alarms (0 %)':>22s} | {'+5 %':>22s} | {'+10 %':>22s} | alarms")
+    print(f"{'noise':13s} run sd  K | {triple:>22s} | {triple:>22s} | {triple:>22s} | MW/gate")
     for noise in ("normal", "heavy", "drift, seen", "drift, unseen"):
         for run_sd in (0.01, 0.02):
             for runs in (3, 5, 10):
@@ -144,7 +141,7 @@ def main() -> None:
                 alarms = found["gate"][0]
                 ratio = found["Mann-Whitney"][0] / max(alarms, floor)
                 sign = ">" if alarms == 0 else " "
-                print(f"{noise:13s} {run_sd:5.0%}  {runs:3d}  | {' | '.join(columns)} | {sign}{ratio:4.0f}")
+                print(f"{noise:13s} {run_sd:6.0%} {runs:2d} | {' | '.join(columns)} | {sign}{ratio:4.0f}")
     print(f"{time.monotonic() - started:.0f} s")
 
 

@@ -20,10 +20,12 @@ def change(row: Row, confidence: float) -> str:
     found = row.public(confidence)
     if found is None or row.baseline_value is None or row.candidate_value is None:
         return row.metric
-    verb = "rose" if found.rel > 0 else "fell" if found.rel < 0 else "stayed"
     before = phrasing.quantity(row.baseline_value, row.metric)
     after = phrasing.quantity(row.candidate_value, row.metric)
-    return f"{row.metric} {verb} from {before} to {after}: {phrasing.effect(found)} ({phrasing.runs(found)})"
+    moved = (
+        f"{'rose' if found.rel > 0 else 'fell'} from {before} to {after}" if before != after else f"stayed at {after}"
+    )
+    return f"{row.metric} {moved}: {phrasing.effect(found)} ({phrasing.runs(found)})"
 
 
 def judged(row: Row, verdict: Verdict, confidence: float) -> str:

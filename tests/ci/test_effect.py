@@ -74,6 +74,13 @@ def test_identical_arms_never_regress(runs, prior):
     assert classify(low, high, LIMITS, higher_is_better=False) in (Verdict.UNCHANGED, Verdict.INCONCLUSIVE)
 
 
+def test_an_arm_against_itself_is_resampled_from_two_streams():
+    same = Sample(logs=np.array([0.0, 0.01, -0.01, 0.02]), key="x")
+    found = estimate_effect(same, same, resamples=FAST)
+    assert found.method == "bootstrap-t"
+    assert np.median(found.null.ordered) > 0.3
+
+
 @given(RUNS, RUNS)
 @settings(max_examples=40)
 def test_p_values_agree_with_the_interval(a, b):

@@ -72,6 +72,8 @@ def test_the_baseline_does_not_move_by_itself_but_by_acceptance(lab, store, case
 def test_plans_do_not_mix(lab, store):
     other, mine = lab.session(plan="other"), lab.session(plan="demo")
     store.add(other, mine, lab.session(plan="other"))
+    # latest~1 means the one before in the candidate's plan, not in the store.
+    assert judge(store.root, baseline="latest~1").baseline.newest.session_id == other[0].session_id
     assert judge(store.root).baseline.newest.session_id == other[0].session_id
     assert judge(store.root, candidate=mine[0].session_id).is_baseline
 

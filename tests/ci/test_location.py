@@ -56,6 +56,15 @@ def test_without_outliers_huber_is_the_mean_and_its_variance_the_usual_one():
     assert float(variance) == pytest.approx(values.var(ddof=1) / 4)
 
 
+def test_the_variance_pays_for_values_beyond_the_bend():
+    # Four values inside, one far out: sum of psi² is 4 x 0.1² + c² about the location, the share inside 4 / 5.
+    values, c = np.array([-0.1, -0.1, 0.1, 0.1, 9.0]), 1.345
+    found, variance = huber(values, np.array([1.0]), c)
+    psi = np.clip(values - float(found), -c, c)
+    assert float(found) == pytest.approx(c / 4, abs=0.01)
+    assert float(variance) == pytest.approx((psi**2).sum() / 4 / 0.8**2 / 5)
+
+
 def test_the_iterations_suffice(monkeypatch):
     values = np.random.default_rng(3).standard_t(2, (2000, 10))
     scale = robust_scale(centred(values), fitted=1)

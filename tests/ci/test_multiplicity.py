@@ -20,6 +20,12 @@ def test_unchanged_cases_do_not_hide_a_slow_one():
     assert survivors([0.02, *[0.999] * 50], 0.05)[0]
 
 
+def test_what_is_kept_is_divided_by_the_bar_it_passed():
+    # 0.045 / 0.8 is above 0.05: setting others aside has its price.
+    assert survivors([0.045, 0.95], 0.05) == (False, False)
+    assert survivors([0.039, 0.95], 0.05) == (True, False)
+
+
 def test_one_small_p_among_many_middling_ones_may_be_chance():
     assert not any(survivors([0.02, *[0.3] * 20], 0.05))
 
