@@ -69,8 +69,8 @@ def build_transformer(config: TransformerConfig, seed: int) -> onnx.ModelProto:
     x = graph.add("ReduceMean", x, name="pool", axes=[1], keepdims=0)
     x = _linear(graph, x, "head", config.hidden, config.classes)
     kind = TensorProto.FLOAT if config.vocabulary is None else TensorProto.INT64
-    inputs = {name: (kind, ["batch", *dims]) for name, dims in config.inputs().items()}
-    return graph.finish(inputs, x, "logits", ["batch", config.classes])
+    inputs = {name: (kind, dims) for name, dims in config.inputs().items()}
+    return graph.finish(inputs, x, "logits", (config.classes,))
 
 
 def _embed(graph: GraphBuilder, config: TransformerConfig) -> str:
