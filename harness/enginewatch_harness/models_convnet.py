@@ -62,8 +62,8 @@ def build_convnet(config: ConvnetConfig, seed: int) -> onnx.ModelProto:
     weight = graph.normal("head_weight", (config.classes, channels), scale=1 / math.sqrt(channels))
     bias = graph.normal("head_bias", (config.classes,), scale=0.1)
     x = graph.add("Gemm", x, weight, bias, name="head", transB=1)
-    image: list[int | str] = ["batch", 3, config.image, config.image]
-    return graph.finish({"input": (TensorProto.FLOAT, image)}, x, "logits", ["batch", config.classes])
+    inputs = {name: (TensorProto.FLOAT, dims) for name, dims in config.inputs().items()}
+    return graph.finish(inputs, x, "logits", (config.classes,))
 
 
 def _residual(

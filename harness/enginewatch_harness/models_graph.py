@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -55,9 +56,15 @@ class GraphBuilder:
         return label
 
     def finish(
-        self, inputs: dict[str, tuple[int, list[int | str]]], source: str, output: str, dims: list[int | str]
+        self, inputs: Mapping[str, tuple[int, tuple[int, ...]]], source: str, output: str, dims: tuple[int, ...]
     ) -> onnx.ModelProto:
-        """Close the graph: ``source`` is renamed to the fp32 output ``output``.
+        """Close the graph; a dynamic batch is put in front of all inputs and of the output.
+
+        Args:
+            inputs: Name → element type and dimensions behind the batch.
+            source: The result in the graph that becomes the output.
+            output: Name of the fp32 output.
+            dims: Dimensions of the output behind the batch.
 
         Raises:
             onnx.checker.ValidationError: The graph is not valid ONNX.
@@ -66,8 +73,8 @@ class GraphBuilder:
         graph = helper.make_graph(
             self._nodes,
             self._name,
-            [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()],
-            [helper.make_tensor_value_info(output, TensorProto.FLOAT, dims)],
+            [helper.make_tensor_value_info(name, kind, ["batch", *shape]) for name, (kind, shape) in inputs.items()],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", *dims])],
             self._weights,
         )
         model = helper.make_model(
