@@ -147,7 +147,8 @@ def _judge_row(
             _host_notes(row, host, confidence),
         )
     notes = _host_notes(row, host, confidence)
-    if verdict in (Verdict.REGRESSED, Verdict.IMPROVED) and host is not None and _on_cpu(row):
+    decisive = verdict in (Verdict.REGRESSED, Verdict.IMPROVED)
+    if decisive and host is not None and _on_cpu(row) and host.tells(row.threshold_rel):
         left = normalised(row.effect, host, confidence, faster_is_more=row.higher_is_better)
         if classify(*left, row.limits, higher_is_better=row.higher_is_better) is not verdict:
             return Verdict.INCONCLUSIVE, why.host_moved(row, host, left, confidence), HOST, notes
@@ -184,6 +185,8 @@ def _host_notes(row: Row, host: HostShift | None, confidence: float) -> list[str
         return ["no host sentinel in these runs: a change of the host cannot be told from one of the code"]
     if not _on_cpu(row):
         return [f"the host moved by {host.text}; not taken out, this case runs on a GPU"] if host.moved else []
+    if not host.tells(row.threshold_rel):
+        return [f"the host sentinel is too noisy to say whether the host moved ({host.text}); judged without it"]
     left = normalised(row.effect, host, confidence, faster_is_more=row.higher_is_better)
     low, high = row.effect.interval(confidence)
     raw = f"{phrasing.percent(float(np.expm1(row.effect.shift)))} {_interval(low, high)}"

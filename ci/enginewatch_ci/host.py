@@ -52,6 +52,14 @@ class HostShift:
         """Whether the interval excludes no change at all."""
         return abs(self.shift) > self.half_width
 
+    def tells(self, threshold_rel: float) -> bool:
+        """Return whether it can serve as a control: it moved, or is known more finely than the change that matters.
+
+        A sentinel that a crowded host tosses about by 60 % proves nothing; to demand that a regression stand out
+        from that would mean to see none.
+        """
+        return self.moved or self.half_width <= float(np.log1p(threshold_rel))
+
     @property
     def text(self) -> str:
         """The change with its interval."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,6 +95,23 @@ def test_on_a_gpu_the_host_is_only_a_note(judged, cases):
     item = table(decision)[cases[0], "latency_p50_ms"]
     assert item.verdict is Verdict.REGRESSED
     assert any("not taken out, this case runs on a GPU" in note for note in item.notes)
+
+
+def test_a_sentinel_that_knows_nothing_is_no_control(lab, to_arm, cases):
+    def tossed(arm):
+        runs = []
+        for run in arm.runs:
+            noisy = replace(run.metrics["host_sentinel_ms"], value=float(np.exp(lab.rng.normal(0, 1.5))))
+            runs.append(replace(run, metrics=run.metrics | {"host_sentinel_ms": noisy}))
+        return replace(arm, runs=tuple(runs))
+
+    before = tossed(to_arm(lab.session(run_sd=0.004)))
+    after = tossed(to_arm(lab.session(run_sd=0.004, factors={cases[0]: 1.15})))
+    decision = decide(before, after, Policy())
+    assert not decision.host.tells(0.05)
+    item = table(decision)[cases[0], "latency_p50_ms"]
+    assert item.verdict is Verdict.REGRESSED
+    assert any("too noisy to say whether the host moved" in note for note in item.notes)
 
 
 def test_without_a_sentinel_a_cpu_case_says_so(lab, to_arm, cases):
