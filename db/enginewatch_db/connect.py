@@ -30,12 +30,16 @@ def statement(name: str) -> str:
     return resources.files("enginewatch_db").joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
 
 
-def _tune(connection: duckdb.DuckDBPyConnection) -> None:
+READER_LOCKS = {"enable_external_access": "false", "lock_configuration": "true"}
+
+
+@cache
+def _tuning() -> dict[str, str | bool | int | float | list[str]]:
+    """Return the settings of every connection, as far as this DuckDB knows them."""
+    known = {row[0] for row in duckdb.connect(":memory:").execute("SELECT name FROM duckdb_settings()").fetchall()}
     # DuckDB 2.0 turns ASOF joins into nested loops below this estimate, which was seen to cost a factor of 100.
-    known = connection.execute("SELECT 1 FROM duckdb_settings() WHERE name = 'asof_loop_join_threshold'").fetchone()
-    if known:
-        connection.execute("SET asof_loop_join_threshold = 1")
-    connection.execute("SET TimeZone = 'UTC'")
+    wanted: dict[str, str | bool | int | float | list[str]] = {"asof_loop_join_threshold": "1", "TimeZone": "UTC"}
+    return {name: value for name, value in wanted.items() if name in known}
 
 
 @contextmanager
@@ -64,12 +68,11 @@ def writer(workspace: Workspace, *, wait_s: float = WRITER_WAIT_S) -> Iterator[d
 
 
 def _open_writer(path: Path) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(":memory:")
+    connection = duckdb.connect(":memory:", config=_tuning())
     try:
         quoted = str(path).replace("'", "''")
         connection.execute(f"ATTACH '{quoted}' AS store (STORAGE_VERSION '{STORAGE_VERSION}')")
         connection.execute("USE store")
-        _tune(connection)
     except duckdb.Error as error:
         connection.close()
         if "lock" in str(error).lower():
@@ -110,10 +113,8 @@ class Reader:
                 remedy="measure with `enginewatch run PLAN`, or load recorded runs with `enginewatch demo`",
             )
         try:
-            connection = duckdb.connect(str(version), read_only=True)
-            _tune(connection)
-            connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
+            # As configuration, not as SET: a second reader of the same copy shares the locked instance.
+            connection = duckdb.connect(str(version), read_only=True, config={**_tuning(), **READER_LOCKS})
         except duckdb.Error as error:
             raise StorageError(
                 f"{version} cannot be read: {str(error).splitlines()[0]}",

@@ -205,6 +205,19 @@ def test_a_runaway_query_is_stopped(workspace, make_run):
         reader.console("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b", timeout_s=0.2)
 
 
+def test_many_readers_in_one_process(workspace, make_run):
+    record, tables = make_run()
+    bundle.write(workspace.spool, record, tables)
+    ingest(workspace)
+    with Reader.open(workspace) as one, Reader.open(workspace) as other:
+        for reader in (one, other):
+            assert reader.console("SELECT count(*) AS n FROM runs").to_pylist() == [{"n": 1}]
+            zone = reader.console("SELECT current_setting('TimeZone') AS zone").to_pylist()
+            assert zone == [{"zone": "UTC"}]
+            with pytest.raises(UsageError):
+                reader.console("SET enable_external_access = true")
+
+
 def test_no_store_says_what_to_do(workspace):
     with pytest.raises(StorageError, match="enginewatch demo"):
         Reader.open(workspace)
