@@ -30,16 +30,24 @@ def statement(name: str) -> str:
     return resources.files("enginewatch_db").joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
 
 
-READER_LOCKS = {"enable_external_access": "false", "lock_configuration": "true"}
-
-
 @cache
 def _tuning() -> dict[str, str | bool | int | float | list[str]]:
-    """Return the settings of every connection, as far as this DuckDB knows them."""
-    known = {row[0] for row in duckdb.connect(":memory:").execute("SELECT name FROM duckdb_settings()").fetchall()}
+    """Return the settings of every instance, as far as this DuckDB knows them."""
+    with duckdb.connect(":memory:") as connection:
+        known = {row[0] for row in connection.execute("SELECT name FROM duckdb_settings()").fetchall()}
     # DuckDB 2.0 turns ASOF joins into nested loops below this estimate, which was seen to cost a factor of 100.
-    wanted: dict[str, str | bool | int | float | list[str]] = {"asof_loop_join_threshold": "1", "TimeZone": "UTC"}
+    wanted: dict[str, str | bool | int | float | list[str]] = {"asof_loop_join_threshold": "1"}
     return {name: value for name, value in wanted.items() if name in known}
+
+
+def _lock(connection: duckdb.DuckDBPyConnection) -> None:
+    """Fix the settings of a reader's instance; a second reader of the same copy finds them fixed already."""
+    locked = connection.execute("SELECT current_setting('lock_configuration')").fetchone()
+    if locked and locked[0]:
+        return
+    # Global, because every call takes a cursor of its own, which would start from the machine's time zone.
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute("SET lock_configuration = true")
 
 
 @contextmanager
@@ -73,6 +81,7 @@ def _open_writer(path: Path) -> duckdb.DuckDBPyConnection:
         quoted = str(path).replace("'", "''")
         connection.execute(f"ATTACH '{quoted}' AS store (STORAGE_VERSION '{STORAGE_VERSION}')")
         connection.execute("USE store")
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
     except duckdb.Error as error:
         connection.close()
         if "lock" in str(error).lower():
@@ -113,8 +122,9 @@ class Reader:
                 remedy="measure with `enginewatch run PLAN`, or load recorded runs with `enginewatch demo`",
             )
         try:
-            # As configuration, not as SET: a second reader of the same copy shares the locked instance.
-            connection = duckdb.connect(str(version), read_only=True, config={**_tuning(), **READER_LOCKS})
+            settings = {**_tuning(), "enable_external_access": "false"}
+            connection = duckdb.connect(str(version), read_only=True, config=settings)
+            _lock(connection)
         except duckdb.Error as error:
             raise StorageError(
                 f"{version} cannot be read: {str(error).splitlines()[0]}",
