@@ -22,7 +22,13 @@ from enginewatch_db.errors import BackendError, PlanError
 from enginewatch_db.model import Phase
 from enginewatch_harness.backends.base import Context, Job, LoadSpec
 from enginewatch_harness.backends.llamacpp import LlamaCppBackend, load_target, server_settings
-from enginewatch_harness.backends.llamacpp_options import LlamaCppOptions, default_threads, parse_options
+from enginewatch_harness.backends.llamacpp_options import (
+    Cores,
+    LlamaCppOptions,
+    default_threads,
+    parse_options,
+    split_cores,
+)
 from enginewatch_harness.backends.llamacpp_process import ServerProcess
 from enginewatch_harness.backends.llamacpp_server import Settings, arguments, parse
 from enginewatch_harness.gguf_model import LlamaShape, write_random_llama
@@ -108,6 +114,7 @@ def test_a_generated_model_is_built_served_and_measured(tmp_path, make_context, 
         "parallel": 2,
         "endpoint": "completions",
         "prompt_cache": False,
+        "pinned": len(os.sched_getaffinity(0)) > 1,
     }
     assert "xllamacpp" in measured.versions
     assert servers() == []
@@ -340,8 +347,24 @@ def test_the_command_starts_the_same_server_and_load(model, make_context):
 
 
 def test_settings_survive_the_command_line():
-    settings = Settings(model=Path("a b.gguf"), port=1, parallel=2, ctx=3, threads=4, http_threads=5, delay_ms=0.25)
+    settings = Settings(
+        model=Path("a b.gguf"), port=1, parallel=2, ctx=3, threads=4, http_threads=5, cores=(1, 3), delay_ms=0.25
+    )
     assert parse(arguments(settings)) == settings
+
+
+def test_server_and_client_have_cores_of_their_own_where_there_is_one_to_spare():
+    assert split_cores({0, 1, 4, 7}, LlamaCppOptions(threads=2)) == Cores(client=(0, 1), server=(4, 7))
+    assert split_cores({0, 1}, LlamaCppOptions(threads=2)) == Cores()
+    assert split_cores({0, 1}, LlamaCppOptions(threads=1, pin=False)) == Cores()
+
+
+def test_the_server_stays_on_its_cores(model, tmp_path):
+    core = max(os.sched_getaffinity(0))
+    with ServerProcess(Settings(model=model, cores=(core,)), tmp_path) as server:
+        server.wait_until_ready(30)
+        threads = Path(f"/proc/{server.pid}/task").iterdir()
+        assert {tuple(os.sched_getaffinity(int(thread.name))) for thread in threads} == {(core,)}
 
 
 def test_a_slot_a_context_and_a_thread_for_each_request_in_progress():
@@ -359,6 +382,7 @@ def test_a_slot_a_context_and_a_thread_for_each_request_in_progress():
         ({"threads": 0}, "at least 1"),
         ({"threads": True}, "at least 1"),
         ({"parallel": "2"}, "parallel"),
+        ({"pin": 1}, "true or false"),
         ({"port": 70_000}, "65535"),
         ({"endpoint": "embed"}, "completions, chat"),
         ({"generate": "random-bert"}, "random-llama"),

@@ -202,3 +202,14 @@ def test_tail_is_the_end_and_survives_bad_text(tmp_path):
     log.write_bytes(b"x" * 10_000 + b"\xff the end\n")
     assert process.tail(log, 20).endswith("\N{REPLACEMENT CHARACTER} the end")
     assert len(process.tail(log)) == process.TAIL_BYTES - 1
+
+
+def test_cores_are_left_as_they_were():
+    before = os.sched_getaffinity(0)
+    chosen = {max(before)}
+    with contextlib.suppress(KeyError), process.on_cores(chosen):
+        assert os.sched_getaffinity(0) == chosen
+        raise KeyError
+    assert os.sched_getaffinity(0) == before
+    with process.on_cores(None):
+        assert os.sched_getaffinity(0) == before

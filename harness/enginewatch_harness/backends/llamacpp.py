@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING
 from enginewatch_db.errors import BackendError
 from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import EngineRecord, Json, Phase
-from enginewatch_harness import gguf_model
+from enginewatch_harness import gguf_model, process
 from enginewatch_harness.backends.base import Availability, Context, Job, LoadSpec, Measurement
-from enginewatch_harness.backends.llamacpp_options import RANDOM_LLAMA, LlamaCppOptions, parse_options
+from enginewatch_harness.backends.llamacpp_options import RANDOM_LLAMA, LlamaCppOptions, parse_options, split_cores
 from enginewatch_harness.backends.llamacpp_process import MODULE, Listening, ServerProcess
 from enginewatch_harness.backends.llamacpp_server import Settings, arguments
 from enginewatch_harness.load.driver import spare_connections
@@ -108,19 +109,21 @@ class LlamaCppBackend:
         model = engine_path or job.model_path
         facts = gguf_model.read_facts(model)
         _check_fit(job, job.load, facts)
-        settings = server_settings(model, job.load, options)
+        cores = split_cores(os.sched_getaffinity(0), options)
+        settings = server_settings(model, job.load, options, cores.server)
         with ServerProcess(settings, context.work_dir) as server:
             listening = server.wait_until_ready(options.ready_timeout_s)
-            result = run_load(
-                load_target(listening.url, job.model_name, options),
-                job.load,
-                warmup_s=job.warmup_s,
-                duration_s=job.duration_s,
-                seed=job.seed,
-                t0_ns=context.t0_ns,
-                on_phase=context.enter,
-                on_progress=context.progress,
-            )
+            with process.on_cores(cores.client):
+                result = run_load(
+                    load_target(listening.url, job.model_name, options),
+                    job.load,
+                    warmup_s=job.warmup_s,
+                    duration_s=job.duration_s,
+                    seed=job.seed,
+                    t0_ns=context.t0_ns,
+                    on_phase=context.enter,
+                    on_progress=context.progress,
+                )
             _require_result(result, server, context.work_dir)
         return _measurement(job, job.load, facts, settings, options, listening, result)
 
@@ -129,7 +132,7 @@ def _is_gpu(device: Json) -> bool:
     return "GPU" in getattr(device.get("type"), "name", "")
 
 
-def server_settings(model: Path, load: LoadSpec, options: LlamaCppOptions) -> Settings:
+def server_settings(model: Path, load: LoadSpec, options: LlamaCppOptions, cores: tuple[int, ...] = ()) -> Settings:
     """Return how the server is started for a load: a slot and a context for each request in progress. Pure."""
     slots = options.slots(load)
     each = -(-(load.isl + load.osl + CONTEXT_MARGIN) // CONTEXT_STEP) * CONTEXT_STEP
@@ -140,6 +143,7 @@ def server_settings(model: Path, load: LoadSpec, options: LlamaCppOptions) -> Se
         ctx=slots * each,
         threads=options.threads,
         http_threads=load.concurrency + spare_connections(load) + 4,  # and some for probes
+        cores=cores,
         delay_ms=options.inject_delay_ms,
     )
 
@@ -232,6 +236,7 @@ def _measurement(
             "parallel": settings.parallel,
             "endpoint": options.endpoint,
             "prompt_cache": False,
+            "pinned": bool(settings.cores),
         },
         versions={
             "xllamacpp": metadata.version("xllamacpp"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 
 from enginewatch_db.errors import PlanError
@@ -29,6 +30,7 @@ class LlamaCppOptions:
 
     Attributes:
         threads: Threads of the computation.
+        pin: Keep server and load generator on cores of their own, where there is a core more than ``threads``.
         parallel: Slots of the server; ``None``: one per stream of a closed loop, 8 in an open loop.
         port: Loopback port of the server; 0: any free one.
         endpoint: ``completions`` or ``chat``.
@@ -42,6 +44,7 @@ class LlamaCppOptions:
     """
 
     threads: int = field(default_factory=default_threads)
+    pin: bool = True
     parallel: int | None = None
     port: int = 0
     endpoint: str = "completions"
@@ -57,6 +60,25 @@ class LlamaCppOptions:
         if self.parallel is not None:
             return self.parallel
         return min(load.concurrency, OPEN_LOOP_SLOTS) if load.mode in OPEN_MODES else load.concurrency
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cores:
+    """Which cores the load generator and the server stay on; ``None`` and empty: any."""
+
+    client: tuple[int, ...] | None = None
+    server: tuple[int, ...] = ()
+
+
+def split_cores(available: Collection[int], options: LlamaCppOptions) -> Cores:
+    """Give the server as many cores as it has threads, the last ones, and the load generator the rest.
+
+    Without a core to spare they share all: a server on fewer cores than threads would be another server.
+    """
+    ordered = sorted(available)
+    if not options.pin or len(ordered) <= options.threads:
+        return Cores()
+    return Cores(client=tuple(ordered[: -options.threads]), server=tuple(ordered[-options.threads :]))
 
 
 def parse_options(options: Json) -> LlamaCppOptions:
@@ -79,6 +101,7 @@ def parse_options(options: Json) -> LlamaCppOptions:
         raise _bad("endpoint", endpoint, f"one of {', '.join(ENDPOINTS)}")
     return LlamaCppOptions(
         threads=_integer(options, "threads", default.threads),
+        pin=_flag(options, "pin", default.pin),
         parallel=_integer(options, "parallel", 1) if options.get("parallel") is not None else None,
         port=_integer(options, "port", default.port, low=0, high=65_535),
         endpoint=endpoint,
@@ -104,6 +127,13 @@ def _shape(options: Json, default: LlamaShape) -> LlamaShape:
 
 def _bad(key: str, value: object, expected: str) -> PlanError:
     return PlanError(f"llamacpp option {key} = {value!r} must be {expected}")
+
+
+def _flag(options: Json, key: str, default: bool) -> bool:
+    value = options.get(key, default)
+    if not isinstance(value, bool):
+        raise _bad(key, value, "true or false")
+    return value
 
 
 def _integer(options: Json, key: str, default: int, *, low: int = 1, high: int | None = None) -> int:

@@ -12,6 +12,8 @@ What is set, and why:
 - Continuous batching is on, with one slot per ``--parallel``, each with its own part of the context.
 - One HTTP thread per connection that may be open, since each connection holds one; more connections than
   threads would wait in the server's accept queue, which no engine is to blame for.
+- The process stays on the cores that it is given, and the load generator on others: a scheduler that puts both on
+  one core makes tokens look late that were not.
 - No web page, no fitting of parameters to memory, no downloads, and no log line per request.
 """
 
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import socket
 import sys
@@ -46,6 +49,7 @@ class Settings:
         ctx: Tokens of context, over all slots.
         threads: Threads of the computation.
         http_threads: Threads that hold connections.
+        cores: Cores that the process stays on; empty: all.
         delay_ms: For tests of the gate: delay before each event, through a relay.
     """
 
@@ -55,6 +59,7 @@ class Settings:
     ctx: int = 4096
     threads: int = 1
     http_threads: int = 8
+    cores: tuple[int, ...] = ()
     delay_ms: float = 0.0
 
 
@@ -63,7 +68,13 @@ def arguments(settings: Settings) -> list[str]:
     found = []
     for name in ("model", "port", "parallel", "ctx", "threads", "http_threads"):
         found += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
+    if settings.cores:
+        found += ["--cores", ",".join(str(core) for core in settings.cores)]
     return [*found, "--delay-ms", repr(settings.delay_ms)] if settings.delay_ms else found
+
+
+def _cores(text: str) -> tuple[int, ...]:
+    return tuple(int(core) for core in text.split(","))
 
 
 def parse(argv: list[str]) -> Settings:
@@ -76,6 +87,7 @@ def parse(argv: list[str]) -> Settings:
     parser.add_argument("--ctx", type=int, default=default.ctx, help="tokens of context, over all slots")
     parser.add_argument("--threads", type=int, default=default.threads, help="threads of the computation")
     parser.add_argument("--http-threads", type=int, default=default.http_threads, help="connections held at once")
+    parser.add_argument("--cores", type=_cores, default=default.cores, help="cores to stay on: 1,2,3")
     parser.add_argument("--delay-ms", type=float, default=default.delay_ms, help="for tests: delay before each event")
     return Settings(**vars(parser.parse_args(argv)))
 
@@ -121,8 +133,10 @@ def _is_free(port: int) -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until killed."""
-    die_with_parent()
     settings = parse(sys.argv[1:] if argv is None else argv)
+    if settings.cores:
+        os.sched_setaffinity(0, settings.cores)  # before any thread is made: each inherits it
+    die_with_parent()
     if settings.port and not _is_free(settings.port):
         return _refuse("port_in_use", f"port {settings.port} on 127.0.0.1 is taken by another process")
     import xllamacpp
