@@ -15,7 +15,7 @@ import numpy as np
 from enginewatch_ci import phrasing, why
 from enginewatch_ci.comparable import Unpaired, pair_cases
 from enginewatch_ci.facts import Arm, History, is_cpu
-from enginewatch_ci.host import Cohort, HostShift, cohort, host_shift, normalised
+from enginewatch_ci.host import Cohort, HostShift, cohort, contested, host_shift, normalised
 from enginewatch_ci.measure import Row, measure
 from enginewatch_ci.policy import Policy
 from enginewatch_ci.stats import survivors
@@ -147,8 +147,12 @@ def _judge_row(
             _host_notes(row, host, confidence),
         )
     notes = _host_notes(row, host, confidence)
-    decisive = verdict in (Verdict.REGRESSED, Verdict.IMPROVED)
-    if decisive and host is not None and _on_cpu(row) and host.tells(row.threshold_rel):
+    if verdict not in (Verdict.REGRESSED, Verdict.IMPROVED) or not _on_cpu(row):
+        return verdict, sentence, None, notes
+    crowd = contested(row.pair, row.metric)
+    if crowd is not None:
+        return Verdict.INCONCLUSIVE, why.crowded(row, crowd, confidence), HOST, notes
+    if host is not None and host.tells(row.threshold_rel):
         left = normalised(row.effect, host, confidence, faster_is_more=row.higher_is_better)
         if classify(*left, row.limits, higher_is_better=row.higher_is_better) is not verdict:
             return Verdict.INCONCLUSIVE, why.host_moved(row, host, left, confidence), HOST, notes

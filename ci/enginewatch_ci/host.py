@@ -17,6 +17,7 @@ from enginewatch_ci.phrasing import interval, percent
 from enginewatch_ci.stats import LogEffect, Sample, estimate_effect
 
 SENTINEL = "host_sentinel_ms"
+BUSY_SHARE = 0.5
 COHORT_SHARE = 2 / 3
 COHORT_MIN_CASES = 3
 
@@ -115,6 +116,29 @@ def normalised(effect: LogEffect, host: HostShift, confidence: float, *, faster_
     shift = effect.shift + host.shift if faster_is_more else effect.shift - host.shift
     half = float(np.hypot(effect.half_width(confidence), host.half_width))
     return shift - half, shift + half
+
+
+def contested(pair: CasePair, metric: str) -> str | None:
+    """Return why other programs on the CPU forbid a conclusion about a case that runs on it; ``None``: they do not.
+
+    A neighbour that takes the core away for a scheduler's slice of some milliseconds does not show in the sentinel's
+    median, but it is the tail: measured on a two-core host with foreign load, p99 of unchanged code rose by 89 %
+    [27 %, 180 %]. So a tail is judged only when fewer than half of the runs of each side were ``host_busy``; medians
+    and throughput bear a neighbour, but not one who is there on one side only.
+    """
+    counts = [(_busy(runs), len(runs)) for runs in (pair.baseline, pair.candidate)]
+    shares = [busy / runs for busy, runs in counts]
+    is_tail = any(part in metric for part in ("_p9", "_tail", "_max"))
+    if abs(shares[1] - shares[0]) <= BUSY_SHARE and not (is_tail and max(shares) >= BUSY_SHARE):
+        return None
+    sides = " and ".join(
+        f"{busy} of {runs} {side} runs" for (busy, runs), side in zip(counts, ("baseline", "candidate"), strict=True)
+    )
+    return f"other programs used the CPU in {sides} (host_busy)"
+
+
+def _busy(runs: Sequence[RunFacts]) -> int:
+    return sum(any(reason.code == "host_busy" for reason in run.reasons) for run in runs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

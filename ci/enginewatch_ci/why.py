@@ -77,3 +77,8 @@ def host_moved(row: Row, host: HostShift, left: tuple[float, float], confidence:
         f"{change(row, confidence)}, but {told}; without that the change is {rest}, not beyond "
         f"{phrasing.threshold(row.threshold_rel)}: measure both sides again, interleaved on one host"
     )
+
+
+def crowded(row: Row, crowd: str, confidence: float) -> str:
+    """Return the sentence where other programs on the CPU may be what was seen."""
+    return f"{change(row, confidence)}, but {crowd}: measure both sides again on a quiet host"

@@ -11,6 +11,7 @@ from enginewatch_ci.decide import CHANCE, HOST, classify, decide
 from enginewatch_ci.policy import Policy, parse_policy
 from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import SEVERITY, Verdict
+from enginewatch_db.validity import Reason
 
 GPU = "NVIDIA H200"
 
@@ -95,6 +96,45 @@ def test_on_a_gpu_the_host_is_only_a_note(judged, cases):
     item = table(decision)[cases[0], "latency_p50_ms"]
     assert item.verdict is Verdict.REGRESSED
     assert any("not taken out, this case runs on a GPU" in note for note in item.notes)
+
+
+def busy(arm, share):
+    """Mark the first runs of each case as measured beside other programs."""
+    marked, seen = [], {}
+    for run in arm.runs:
+        number = seen[run.case_key] = seen.get(run.case_key, 0) + 1
+        reasons = (Reason(code="host_busy"),) if number <= share * 5 else ()
+        marked.append(replace(run, reasons=reasons))
+    return replace(arm, runs=tuple(marked))
+
+
+@pytest.mark.parametrize(
+    ("shares", "median", "tail"),
+    [
+        ((0.0, 0.4), Verdict.REGRESSED, Verdict.REGRESSED),
+        ((0.4, 0.0), Verdict.REGRESSED, Verdict.REGRESSED),
+        ((0.6, 1.0), Verdict.REGRESSED, Verdict.INCONCLUSIVE),
+        ((1.0, 1.0), Verdict.REGRESSED, Verdict.INCONCLUSIVE),
+        ((0.0, 1.0), Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE),
+        ((1.0, 0.0), Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_other_programs_on_the_cpu_are_not_blamed_on_the_code(lab, to_arm, cases, shares, median, tail):
+    before = busy(to_arm(lab.session(run_sd=0.004)), shares[0])
+    after = busy(to_arm(lab.session(run_sd=0.004, factors={cases[0]: 1.6})), shares[1])
+    found = table(decide(before, after, Policy()))
+    assert found[cases[0], "latency_p50_ms"].verdict is median
+    assert found[cases[0], "latency_p99_ms"].verdict is tail
+    assert found[cases[1], "latency_p50_ms"].verdict is Verdict.UNCHANGED
+    if tail is Verdict.INCONCLUSIVE:
+        assert found[cases[0], "latency_p99_ms"].cause == HOST
+        assert "(host_busy): measure both sides again" in found[cases[0], "latency_p99_ms"].why
+
+
+def test_on_a_gpu_a_busy_host_does_not_forbid_a_conclusion(lab, to_arm, cases):
+    before = to_arm(lab.session(run_sd=0.004, device=GPU))
+    after = busy(to_arm(lab.session(run_sd=0.004, device=GPU, factors={cases[0]: 1.6})), 1.0)
+    assert table(decide(before, after, Policy()))[cases[0], "latency_p99_ms"].verdict is Verdict.REGRESSED
 
 
 def test_a_sentinel_that_knows_nothing_is_no_control(lab, to_arm, cases):
