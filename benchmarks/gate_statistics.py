@@ -1,4 +1,4 @@
-"""False alarms and power of the gate against two naive peers, simulated: ``python -m benchmarks.gate_statistics``.
+"""False alarms and power of the gate against two naive peers, simulated: ``python -m benchmarks gate_statistics``.
 
 Each simulated judgement has six cases: four unchanged, one 5 % slower, one 10 % slower, K runs a side. The gate sees
 one value per run, its within-run interval and the host sentinel, as in a store, and goes through ``decide`` with the
