@@ -163,16 +163,34 @@ def headline(cases: Sequence[Row], verdicts: Sequence[Row]) -> Headline:
     if not verdicts:
         return _nothing_judged(cases)
     unclear = number[Verdict.INCONCLUSIVE] + number[Verdict.NOT_COMPARABLE]
+    open_cases = _without_verdict(cases, verdicts)
+    waiting = f" {_cases_have(open_cases)} no verdict yet." if open_cases else ""
     if unclear:
         noun = "comparison is" if unclear == 1 else "comparisons are"
+        more = " More repeats would settle what is inconclusive." if number[Verdict.INCONCLUSIVE] else ""
         return Headline(
             look=VERDICTS[Verdict.INCONCLUSIVE],
             sentence=f"Nothing is known to be worse, but {unclear} {noun} open",
-            detail=f"{_rest(number)}. More repeats would settle what is inconclusive.",
+            detail=f"{_rest(number)}.{more}{waiting}",
+        )
+    if open_cases:
+        return Headline(
+            look=NO_DATA,
+            sentence=f"Nothing that was compared is worse; {_cases_have(open_cases)} no verdict yet",
+            detail=f"{_rest(number)}. A case without a verdict has no baseline yet, or was not judged.",
         )
     return Headline(
         look=VERDICTS[Verdict.UNCHANGED], sentence="Nothing is worse than the baseline", detail=_rest(number)
     )
+
+
+def _without_verdict(cases: Sequence[Row], verdicts: Sequence[Row]) -> int:
+    judged = {(row["session_id"], row["case_key"]) for row in verdicts}
+    return sum(1 for case in cases if case["n_ok"] and (case["session_id"], case["case_key"]) not in judged)
+
+
+def _cases_have(n: int) -> str:
+    return f"{n} {'case has' if n == 1 else 'cases have'}"
 
 
 def _rest(number: dict[Verdict, int]) -> str:

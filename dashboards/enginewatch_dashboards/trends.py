@@ -99,6 +99,14 @@ def locate(runs: Sequence[Row]) -> tuple[float, float | None, float | None]:
     return float(np.exp(value)), _exp(low), _exp(high)
 
 
+def locations(runs: Sequence[Row]) -> list[float]:
+    """Return one location per session of some valid runs, in the order in which the sessions come."""
+    groups: dict[str, list[Row]] = {}
+    for run in runs:
+        groups.setdefault(run["session_id"], []).append(run)
+    return [locate(members)[0] for members in groups.values()]
+
+
 def _exp(value: float | None) -> float | None:
     return None if value is None else float(np.exp(value))
 

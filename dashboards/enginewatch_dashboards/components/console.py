@@ -24,9 +24,9 @@ EXAMPLES: dict[str, str] = {
         "SELECT started_at, case_key, status, valid, reason_codes\nFROM v_runs ORDER BY started_at DESC LIMIT 50"
     ),
     "Median latency by session": (
-        "SELECT session_label, case_key, median(value) AS latency_p50_ms, count(*) AS runs\n"
-        "FROM v_metrics JOIN v_runs USING (run_id)\n"
-        "WHERE metric = 'latency_p50_ms' AND v_runs.valid\nGROUP BY ALL ORDER BY case_key, session_label"
+        "SELECT case_key, label AS session, median(value) AS latency_p50_ms, count(*) AS runs\n"
+        "FROM v_metrics JOIN sessions USING (session_id)\n"
+        "WHERE metric = 'latency_p50_ms' AND valid\nGROUP BY ALL ORDER BY case_key, session"
     ),
     "Run-to-run noise of each series": (
         "SELECT case_key, metric, count(*) AS runs, stddev(ln(value)) * 100 AS sd_pct\n"
@@ -130,11 +130,11 @@ def as_arrays(table: pa.Table) -> dict[str, NDArray[np.generic]]:
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind = column.type
         if pa.types.is_decimal(kind):
-            column, kind = column.cast(pa.float64()), pa.float64()
+            column, kind = column.cast(pa.float64(), safe=False), pa.float64()
         if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-            found[name] = column.cast(pa.float64()).to_numpy()
+            found[name] = column.cast(pa.float64(), safe=False).to_numpy()
         elif pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-            found[name] = column.cast(pa.timestamp("ms")).to_numpy()
+            found[name] = column.cast(pa.timestamp("ms"), safe=False).to_numpy()
         elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
             found[name] = column.to_numpy()
     return found

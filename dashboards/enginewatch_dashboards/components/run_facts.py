@@ -72,15 +72,16 @@ def reproduce(data: RunData) -> None:
     """Draw how to run the same again."""
     st.subheader("Run it again")
     session = as_json(data.run["session_details"])
-    plan = str(session.get("plan_path") or "PLAN")
+    plan = session.get("plan_path")
     command = data.provenance.get("command")
     if command:
         st.caption("What was executed")
         st.code(str(command), language="bash", wrap_lines=True)
-    st.caption("The whole session, measured, stored and judged again")
+    unknown = "" if plan else " (the plan's file name was not stored)"
+    st.caption(f"The whole session, measured, stored and judged again{unknown}")
     commit = data.run["git_commit"]
     checkout = f"git checkout {commit}\n" if commit else ""
-    st.code(f"{checkout}enginewatch run {shlex.quote(plan)}", language="bash")
+    st.code(f"{checkout}enginewatch run {shlex.quote(str(plan or 'PLAN'))}", language="bash")
     if data.run["git_dirty"]:
         st.caption(":orange[The repository had changes that this commit does not hold.]")
 

@@ -26,11 +26,7 @@ def samples(data: RunData, state: RunState) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Samples" if kinds == ["latency"] else "Tokens", width="stretch")
-        as_rows(
-            data,
-            "latency_samples" if "latency" in kinds else "llm_requests",
-            "start_ns" if "latency" in kinds else "request_idx",
-        )
+        as_rows(data, *(("latency_samples", "start_ns") if "latency" in kinds else ("llm_requests", "request_idx")))
         dist = switch("Distribution", ("histogram", "ecdf"), param="dist", value=state.dist,
                       words={"histogram": "histogram", "ecdf": "cumulative"})  # fmt: skip
     grid = st.grid(2, min_column_width=SIDE_PX)
@@ -59,15 +55,16 @@ def _in_order(data: RunData) -> None:
 
 def _distribution(data: RunData, kind: str, dist: str) -> None:
     marks, revision = figures.quantiles_of(data.metrics, kind), f"{data.run_id}/{kind}/{dist}"
-    alt = f"{KINDS[kind]}: {_told(marks)}"
+    alt, log = f"{KINDS[kind]}: {_told(marks)}", figures.is_skewed(marks)
     if dist == "ecdf":
         values = data.store.columns("values", run=data.run_id, kind=kind, points=POINTS, tail=TAIL)
         if values["value"].size:
-            chart(figures.ecdf(values, marks, what=KINDS[kind], revision=revision), key=f"{kind}_ecdf", alt=alt)
+            figure = figures.ecdf(values, marks, what=KINDS[kind], log=log, revision=revision)
+            chart(figure, key=f"{kind}_ecdf", alt=alt)
             return
-    bins = data.store.columns("histogram", run=data.run_id, kind=kind, bins=BINS)
+    bins = data.store.columns("histogram", run=data.run_id, kind=kind, bins=BINS, log=log)
     if bins["bin"].size:
-        figure = figures.histogram(bins, marks, what=KINDS[kind], n_bins=BINS, revision=revision)
+        figure = figures.histogram(bins, marks, what=KINDS[kind], n_bins=BINS, log=log, revision=revision)
         chart(figure, key=f"{kind}_histogram", alt=alt)
         return
     st.caption(f"Only the quantiles of the {KINDS[kind]} were stored: {_told(marks)}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import streamlit as st
 
@@ -16,32 +15,31 @@ from enginewatch_dashboards.theme import GREY
 from enginewatch_dashboards.tiles import Tile
 
 
-def tile(item: Tile, history: Sequence[dict[str, Any]]) -> None:
+def tile(item: Tile, metric: str | None, history: Sequence[float]) -> None:
     """Draw a tile.
 
     Args:
         item: What it says.
-        history: Rows of the query ``spark`` for the tile's series and metric, oldest first.
+        metric: The metric that it shows; ``None`` when the case has no value at all.
+        history: That metric's location in each session, oldest first.
     """
-    metric = item.metric or (history[-1]["metric"] if history else None)
     link(item.model, TrendState(case=item.case_key, metric=metric), help_text="Open its trend")
     st.caption(fmt.device_label(item.device))
     badge(item.look, help_text=item.sentence)
-    st.markdown(_value(item, history, metric))
-    values = [row["value"] for row in history]
+    st.markdown(_value(item, metric, history))
     reference = item.verdict["baseline_value"] if item.verdict else None
-    picture = sparkline(values, colour=GREY, last_colour=item.look.colour, reference=reference)
+    picture = sparkline(history, colour=GREY, last_colour=item.look.colour, reference=reference)
     if picture:
-        st.image(picture, alt=f"{fmt.metric_label(metric or '')} over {len(values)} sessions", width="stretch")
+        st.image(picture, alt=f"{fmt.metric_label(metric or '')} over {len(history)} sessions", width="stretch")
     else:
         st.caption(item.sentence)
     st.caption(_counts(item, history))
 
 
-def _value(item: Tile, history: Sequence[dict[str, Any]], metric: str | None) -> str:
+def _value(item: Tile, metric: str | None, history: Sequence[float]) -> str:
     if metric is None:
         return f"{item.case_key}  \nno result"
-    value = item.verdict["candidate_value"] if item.verdict else history[-1]["value"] if history else None
+    value = item.verdict["candidate_value"] if item.verdict else history[-1] if history else None
     what = f"{fmt.metric_label(metric)} **{fmt.quantity(metric, value)}**"
     if value is None:
         return f"{_feed(item)}  \n{fmt.metric_label(metric)}: no result"
@@ -58,7 +56,7 @@ def _feed(item: Tile) -> str:
     return rest.replace("/", " · ") if head == item.model else item.case_key.replace("/", " · ")
 
 
-def _counts(item: Tile, history: Sequence[dict[str, Any]]) -> str:
+def _counts(item: Tile, history: Sequence[float]) -> str:
     row = item.verdict
     runs = (
         f"{row['n_candidate']} against {fmt.count(row['n_baseline'], 'run')}"

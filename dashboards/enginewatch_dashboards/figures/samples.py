@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,13 +16,17 @@ from enginewatch_dashboards.theme import BLUE, CRIMSON, ORANGE, PURPLE
 
 Columns = Mapping[str, NDArray[Any]]
 
+SKEWED = 4.0
+"""p99 over p50 from which the axis is logarithmic."""
+FILL = "rgba(31, 122, 192, 0.75)"
+"""``theme.BLUE``, a little transparent so that the grid shows through."""
 MARKS = {"p50": BLUE, "p90": PURPLE, "p99": ORANGE}
 """Quantiles that are marked, and their colours."""
 MARK_ROWS_PX = {"p50": 2, "p90": 16, "p99": 30}
 """Height of the words above the plot: one row each, since two quantiles may lie close together."""
 MARK_SHIFTS_PX = {"p50": -13, "p90": 0, "p99": 13}
 """Where the words stand beside the plot, for the same reason."""
-MARKED_TOP_PX = 88
+MARKED_TOP_PX = 98
 """Top margin that holds the title and the rows of words."""
 
 
@@ -64,64 +69,83 @@ def in_order(samples: Columns, quantiles: Mapping[str, float], *, what: str, n: 
     return figure
 
 
-def histogram(bins: Columns, quantiles: Mapping[str, float], *, what: str, n_bins: int, revision: str) -> go.Figure:
-    """Return a histogram with marked quantiles; what lies above the 99.5 % quantile is one bar at the right.
+def histogram(
+    bins: Columns, quantiles: Mapping[str, float], *, what: str, n_bins: int, log: bool = False, revision: str
+) -> go.Figure:
+    """Return a histogram with marked quantiles; what lies beyond the axis is told in words.
 
     Args:
-        bins: ``bin``, ``n``, ``low``, ``high``, ``top`` as the query ``histogram`` returns them.
+        bins: ``bin``, ``n``, ``low``, ``high``, ``smallest``, ``largest`` as the query ``histogram`` returns them.
         quantiles: ``p50``, ``p90``, ``p99`` in ms, where known.
         what: Name of the value, for the axis.
         n_bins: Number of bins that the query was asked for.
+        log: Whether the bins are equally wide on a logarithmic axis.
         revision: See ``style.new_figure``.
     """
     figure = new_figure(f"Distribution of {what}", revision=revision)
-    low, high, top = (float(bins[name][0]) for name in ("low", "high", "top"))
-    width = (high - low) / n_bins
-    index = np.asarray(bins["bin"], dtype=np.int64)
-    counted = np.asarray(bins["n"], dtype=np.int64)
-    inside = index < n_bins
+    low, high = float(bins["low"][0]), float(bins["high"][0])
+    edges = np.geomspace(low, high, n_bins + 1) if log else np.linspace(low, high, n_bins + 1)
+    index, counted = np.asarray(bins["bin"], dtype=np.int64), np.asarray(bins["n"], dtype=np.int64)
+    inside = (index >= 0) & (index < n_bins)
+    heights = np.zeros(n_bins + 1)
+    heights[index[inside]] = counted[inside]
+    # Stairs instead of bars: the width of a bar has no meaning that holds on a logarithmic axis.
     figure.add_trace(
-        go.Bar(
-            x=low + (index[inside] + 0.5) * width,
-            y=counted[inside],
-            width=np.full(int(inside.sum()), width),
-            marker={"color": BLUE, "line": {"width": 0}},
-            hovertemplate="%{x:.4g} ms: %{y:,}<extra></extra>",
+        go.Scatter(
+            x=edges,
+            y=heights,
+            mode="lines",
+            line={"shape": "hv", "color": BLUE, "width": 1},
+            fill="tozeroy",
+            fillcolor=FILL,
+            hovertemplate="from %{x:.4g} ms: %{y:,}<extra></extra>",
             showlegend=False,
         )
     )
-    above = int(counted[~inside].sum())
-    if above:
-        figure.add_trace(
-            go.Bar(
-                x=np.array([high + 2 * width]),
-                y=np.array([above]),
-                width=np.array([2 * width]),
-                marker={"color": CRIMSON},
-                text=text_array([f"{above:,}"]),
-                textposition="outside",
-                cliponaxis=False,
-                showlegend=False,
-                hovertemplate=f"{above:,} above {fmt.number(high)} ms, the largest {fmt.number(top)} ms<extra></extra>",
-            )
-        )
-    _mark_vertically(figure, quantiles)
-    cut = f"; red: above {fmt.number(high)} ms" if above else ""
+    _mark_vertically(figure, quantiles, log=log)
     figure.update_layout(
-        xaxis={"title": {"text": f"{what} (ms), lower is better ↓{cut}"}},
+        title_subtitle={"text": _beyond(bins, n_bins), "font": {"size": SMALL_SIZE, "color": CRIMSON}},
+        xaxis=_axis(what, edges[0], edges[-1], log=log),
         yaxis={"title": {"text": "count"}},
-        bargap=0,
     )
     return figure
 
 
-def ecdf(values: Columns, quantiles: Mapping[str, float], *, what: str, revision: str) -> go.Figure:
+def _beyond(bins: Columns, n_bins: int) -> str:
+    """Return in words what lies beyond the axis."""
+    counted = {int(place): int(n) for place, n in zip(bins["bin"], bins["n"], strict=True)}
+    ends = {name: fmt.number(float(bins[name][0])) for name in ("low", "high", "smallest", "largest")}
+    parts = []
+    if n_bins in counted:
+        parts.append(f"{counted[n_bins]:,} above {ends['high']} ms, the largest {ends['largest']} ms")
+    if -1 in counted:
+        parts.append(f"{counted[-1]:,} below {ends['low']} ms, the smallest {ends['smallest']} ms")
+    return "; ".join(parts)
+
+
+def _axis(what: str, low: float, high: float, *, log: bool) -> dict[str, Any]:
+    title = {"text": f"{what} (ms{', logarithmic' if log else ''}), lower is better ↓"}
+    if not log:
+        return {"title": title}
+    # Plotly's own ticks between decades are unreadably small.
+    ticks = [digit * 10.0**power for power in range(-5, 8) for digit in (1, 2, 5)]
+    shown = [tick for tick in ticks if low / 2 <= tick <= high * 2]
+    return {
+        "title": title,
+        "type": "log",
+        "tickvals": np.array(shown),
+        "ticktext": text_array([f"{t:g}" for t in shown]),
+    }
+
+
+def ecdf(values: Columns, quantiles: Mapping[str, float], *, what: str, log: bool = False, revision: str) -> go.Figure:
     """Return the share of samples that is at or below each value.
 
     Args:
         values: ``value`` (ms) in ascending order with its ``rank`` out of ``n``.
         quantiles: ``p50``, ``p90``, ``p99`` in ms, where known.
         what: Name of the value, for the axis.
+        log: Whether the value axis is logarithmic.
         revision: See ``style.new_figure``.
     """
     figure = new_figure(f"Cumulative distribution of {what}", revision=revision)
@@ -136,19 +160,26 @@ def ecdf(values: Columns, quantiles: Mapping[str, float], *, what: str, revision
             showlegend=False,
         )
     )
-    _mark_vertically(figure, quantiles)
+    _mark_vertically(figure, quantiles, log=log)
     figure.update_layout(
-        xaxis={"title": {"text": f"{what} (ms), lower is better ↓"}},
+        xaxis=_axis(what, float(values["value"][0]), float(values["value"][-1]), log=log),
         yaxis={"title": {"text": "share of samples (%)"}, "range": [0, 102]},
     )
     return figure
 
 
-def _mark_vertically(figure: go.Figure, quantiles: Mapping[str, float]) -> None:
+def is_skewed(quantiles: Mapping[str, float]) -> bool:
+    """Return whether the tail is so long that only a logarithmic axis shows both it and the bulk."""
+    return {"p50", "p99"} <= set(quantiles) and 0 < SKEWED * quantiles["p50"] < quantiles["p99"]
+
+
+def _mark_vertically(figure: go.Figure, quantiles: Mapping[str, float], *, log: bool) -> None:
     for level, value in quantiles.items():
+        # Annotations on a logarithmic axis are placed by the logarithm, lines are not.
+        place = math.log10(value) if log and value > 0 else value
         figure.add_vline(x=value, line={"color": MARKS[level], "width": 1.5, "dash": "dash"})
         figure.add_annotation(
-            x=value, y=1, yref="paper", text=f"{level} {fmt.number(value)}", showarrow=False, yanchor="bottom",
+            x=place, y=1, yref="paper", text=f"{level} {fmt.number(value)}", showarrow=False, yanchor="bottom",
             yshift=MARK_ROWS_PX[level], font={"color": MARKS[level], "size": SMALL_SIZE},
         )  # fmt: skip
     figure.update_layout(margin={"t": MARKED_TOP_PX})

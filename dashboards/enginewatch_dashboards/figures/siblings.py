@@ -15,7 +15,7 @@ LINES: tuple[tuple[str, str, str, str], ...] = (
     ("gpu_busy_time_mean_pct", "GPU busy time (utilisation rate)", ORANGE, "dot"),
     ("sm_active_mean_pct", "SM active", BLUE, "solid"),
     ("tensor_active_mean_pct", "tensor active", PURPLE, "solid"),
-    ("dram_bw_mean_pct_of_peak", "DRAM of its peak", TEAL, "solid"),
+    ("dram_bw_mean_pct_of_peak", "DRAM bandwidth of its peak", TEAL, "solid"),
 )
 """Metric, words, colour, dash."""
 

@@ -17,7 +17,7 @@ from enginewatch_db.model import Verdict
 Row = dict[str, Any]
 
 NOT_JUDGED_LOOK = Look(word="not judged", symbol="●", icon="", badge="blue", colour=BLUE, marker="circle")
-MAX_TICKS = 12
+MAX_TICKS, LABEL_CHARS = 12, 20
 JITTER = 0.07
 """Distance of two runs of one session on the order axis; a session is 1 wide."""
 STRIP = 0.09
@@ -82,7 +82,8 @@ def _x_axis(points: Sequence[SessionPoint], axis: str) -> dict[str, Any]:
 
 
 def _tick(point: SessionPoint) -> str:
-    return f"{point.label[:16]}<br>{point.started_at:%b %d}"
+    label = point.label if len(point.label) <= LABEL_CHARS else f"{point.label[: LABEL_CHARS - 1]}…"
+    return f"{label}<br>{point.started_at:%b %d}"
 
 
 def _x(points: Sequence[SessionPoint], axis: str) -> np.ndarray[Any, Any]:
@@ -112,7 +113,7 @@ def _xs(placed: Sequence[tuple[Any, Row]]) -> np.ndarray[Any, Any]:
 def _add_runs(figure: go.Figure, placed: list[tuple[Any, Row]], metric: str) -> None:
     with_value = [(x, run) for x, run in placed if run["value"] is not None]
     for valid, name, marker in (
-        (True, "run", {"size": 7, "color": BLUE, "opacity": 0.45}),
+        (True, "run", {"size": 7, "color": BLUE, "opacity": 0.6}),
         (False, "run that does not count", {"size": 8, "color": GREY, "symbol": "x-thin-open", "line": {"width": 2}}),
     ):
         chosen = [(x, run) for x, run in with_value if bool(run["valid"]) is valid]

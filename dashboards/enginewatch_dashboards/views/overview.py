@@ -9,6 +9,7 @@ from enginewatch_dashboards.components import absent, frame, limits, look_at, ov
 from enginewatch_dashboards.components.tile import tile
 from enginewatch_dashboards.data import MAX_SESSIONS, Store
 from enginewatch_dashboards.state import OverviewState, parse
+from enginewatch_dashboards.trends import locations
 
 SPARK_SESSIONS = 20
 TILE_PX, HALF_PX = 250, 440
@@ -46,7 +47,7 @@ def _tiles(store: Store, items: list[tiles.Tile]) -> None:
         mine = [row for row in spark if row["series_id"] == item.series_id]
         metric = item.metric or next((m for m in tiles.PRIMARY_METRICS if any(r["metric"] == m for r in mine)), None)
         with grid.cell(), st.container(gap="xxsmall"):
-            tile(item, [row for row in mine if row["metric"] == metric])
+            tile(item, metric, locations([row for row in mine if row["metric"] == metric]))
     if len(items) > tiles.MAX_TILES:
         st.caption(f"{len(items) - tiles.MAX_TILES} more models and devices: choose a plan, or see Runs.")
 

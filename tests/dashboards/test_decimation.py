@@ -1,0 +1,183 @@
+"""Thinning in SQL: few points, in order, and no extreme is ever lost."""
+
+from __future__ import annotations
+
+import uuid
+
+import duckdb
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from enginewatch_db.connect import statement
+from enginewatch_db.migrate import migrations
+
+RUN = str(uuid.UUID(int=7))
+BUCKETS = 20
+
+
+@pytest.fixture(scope="module")
+def database():
+    connection = duckdb.connect(":memory:")
+    for migration in migrations():
+        connection.execute(migration.sql)
+    yield connection
+    connection.close()
+
+
+def ask(connection, name, **parameters):
+    table = connection.cursor().sql(statement(f"dash_{name}"), params=parameters).to_arrow_table()
+    return {column: table.column(column).to_numpy() for column in table.column_names}
+
+
+def put_samples(connection, starts, latencies):
+    connection.execute("DELETE FROM latency_samples")
+    samples = {"start_ns": np.asarray(starts, dtype=np.int64), "latency_ns": np.asarray(latencies, dtype=np.int64)}
+    connection.execute(
+        "INSERT INTO latency_samples (run_id, start_ns, latency_ns) SELECT ?::UUID, unnest(?), unnest(?)",
+        [RUN, samples["start_ns"].tolist(), samples["latency_ns"].tolist()],
+    )
+
+
+SERIES = st.integers(1, 400).flatmap(
+    lambda n: st.tuples(
+        st.lists(st.integers(0, 10**12), min_size=n, max_size=n, unique=True).map(sorted),
+        st.lists(st.integers(1, 10**10), min_size=n, max_size=n),
+    )
+)
+RELAXED = settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@RELAXED
+@given(SERIES)
+def test_samples_keep_ends_and_extremes(database, series):
+    starts, latencies = series
+    put_samples(database, starts, latencies)
+    kept = ask(database, "samples", run=RUN, buckets=BUCKETS)
+    pairs = {(round(t * 1e9), round(v * 1e6)) for t, v in zip(kept["t_s"], kept["value"], strict=True)}
+    original = set(zip(starts, latencies, strict=True))
+    assert {v for _, v in pairs} <= set(latencies)
+    assert len(pairs) <= 4 * BUCKETS
+    assert (np.diff(kept["t_s"]) >= 0).all()
+    assert max(v for _, v in pairs) == max(latencies)
+    assert min(v for _, v in pairs) == min(latencies)
+    assert round(kept["t_s"][0] * 1e9) == pytest.approx(starts[0], abs=200)
+    assert round(kept["t_s"][-1] * 1e9) == pytest.approx(starts[-1], abs=200)
+    if len(starts) <= 4 * BUCKETS:
+        assert len(pairs) == len(original)
+
+
+def test_every_bucket_keeps_its_own_spike(database):
+    n = 20_000
+    latencies = np.full(n, 1_000_000)
+    spikes = np.arange(500, n, 1000)
+    latencies[spikes] = 5_000_000
+    put_samples(database, np.arange(n) * 1_000_000, latencies)
+    kept = ask(database, "samples", run=RUN, buckets=BUCKETS)
+    assert (kept["value"] == 5.0).sum() == spikes.size
+    assert kept["value"].size <= 4 * BUCKETS
+
+
+@RELAXED
+@given(SERIES)
+def test_the_cumulative_distribution_keeps_ranks(database, series):
+    _, latencies = series
+    put_samples(database, range(len(latencies)), latencies)
+    kept = ask(database, "values", run=RUN, kind="latency", points=30, tail=10)
+    ordered = sorted(latencies)
+    assert kept["rank"].size <= 30 + 10 + 1
+    assert [round(v * 1e6) for v in kept["value"]] == [ordered[rank - 1] for rank in kept["rank"]]
+    assert kept["rank"][0] == 1
+    assert kept["rank"][-1] == len(latencies)
+    assert (np.diff(kept["rank"]) > 0).all()
+
+
+@RELAXED
+@given(SERIES, st.booleans())
+def test_a_histogram_counts_every_sample_once(database, series, log):
+    _, latencies = series
+    put_samples(database, range(len(latencies)), latencies)
+    bins = ask(database, "histogram", run=RUN, kind="latency", bins=25, log=log)
+    assert bins["n"].sum() == len(latencies)
+    assert bins["bin"].min() >= -1
+    assert bins["bin"].max() <= 25
+    assert np.unique(bins["bin"]).size == bins["bin"].size
+    assert bins["largest"][0] * 1e6 == pytest.approx(max(latencies))
+    assert bins["smallest"][0] * 1e6 == pytest.approx(min(latencies))
+    edges = (
+        np.geomspace(bins["low"][0], bins["high"][0], 26) if log else np.linspace(bins["low"][0], bins["high"][0], 26)
+    )
+    inside = [v / 1e6 for v in latencies if edges[0] <= v / 1e6 <= edges[-1]]
+    counted = bins["n"][(bins["bin"] >= 0) & (bins["bin"] < 25)].sum()
+    assert abs(int(counted) - len(inside)) <= 2
+
+
+def test_empty_runs_give_empty_columns(database):
+    database.execute("DELETE FROM latency_samples")
+    for name, parameters in (
+        ("samples", {"buckets": 5}),
+        ("values", {"kind": "itl", "points": 5, "tail": 5}),
+        ("histogram", {"kind": "ttft", "bins": 5, "log": True}),
+        ("telemetry", {"buckets": 5}),
+        ("cores", {"bins": 5}),
+        ("requests", {"limit": 5, "slowest": 2, "failed": 2}),
+    ):
+        assert all(values.size == 0 for values in ask(database, name, run=RUN, **parameters).values()), name
+
+
+def put_telemetry(connection, t_ns, power_mw, sm):
+    connection.execute("DELETE FROM telemetry")
+    connection.execute(
+        "INSERT INTO telemetry (run_id, t_ns, source, device, power_mw, sm_active_pct, cpu_util_core_pct) "
+        "SELECT ?::UUID, unnest(?), 'nvml', 'gpu0', unnest(?), unnest(?), [10.0, 90.0]",
+        [RUN, list(t_ns), list(power_mw), list(sm)],
+    )
+
+
+@RELAXED
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.none() | st.integers(0, 100)), min_size=1, max_size=300))
+def test_telemetry_keeps_extremes_and_leaves_out_what_was_not_read(database, readings):
+    power = [p for p, _ in readings]
+    sm = [None if s is None else float(s) for _, s in readings]
+    put_telemetry(database, [i * 100_000_000 for i in range(len(readings))], power, sm)
+    kept = ask(database, "telemetry", run=RUN, buckets=BUCKETS)
+    of_power = kept["value"][kept["name"] == "power_w"]
+    assert of_power.max() == pytest.approx(max(power) / 1e3)
+    assert of_power.min() == pytest.approx(min(power) / 1e3)
+    assert of_power.size <= 4 * BUCKETS
+    known = [s for s in sm if s is not None]
+    of_sm = kept["value"][kept["name"] == "sm_active_pct"]
+    assert of_sm.size == 0 if not known else (of_sm.max(), of_sm.min()) == (max(known), min(known))
+    assert set(kept["name"]) <= {"power_w", "sm_active_pct"}
+
+
+def test_cores_keep_their_busiest_moment(database):
+    put_telemetry(database, range(0, 10**9, 10**7), [1] * 100, [None] * 100)
+    cores = ask(database, "cores", run=RUN, bins=10)
+    assert set(zip(cores["core"], cores["value"], strict=True)) == {(0, 10.0), (1, 90.0)}
+    assert set(cores["slot"]) == set(range(10))
+
+
+@RELAXED
+@given(st.lists(st.tuples(st.integers(0, 10**9), st.booleans()), min_size=1, max_size=200))
+def test_requests_keep_the_slowest_and_the_failed(database, rows):
+    database.execute("DELETE FROM llm_requests")
+    database.execute(
+        "INSERT INTO llm_requests (run_id, request_idx, phase, status, sent_at_ns, e2e_ns) "
+        "SELECT ?::UUID, unnest(?), 'measure', unnest(?), unnest(?), unnest(?)",
+        [RUN, list(range(len(rows))), ["ok" if ok else "error" for _, ok in rows],
+         [i * 1000 for i in range(len(rows))], [e2e for e2e, _ in rows]],
+    )  # fmt: skip
+    kept = ask(database, "requests", run=RUN, limit=20, slowest=5, failed=7)
+    assert len(kept["place"]) <= max(20, min(len(rows), 20 + 5 + 7))
+    assert max(e2e for e2e, _ in rows) == pytest.approx(max(kept["e2e_ms"]) * 1e6)
+    failed = sum(not ok for _, ok in rows)
+    assert (kept["status"] == "error").sum() >= min(failed, 7)
+    assert kept["n"][0] == len(rows)
+    if len(rows) <= 20:
+        assert len(kept["place"]) == len(rows)
