@@ -25,6 +25,10 @@ TAIL_BYTES = 4_000
 """How much of a log goes into an error message: about forty lines."""
 
 
+Child = subprocess.Popen[bytes]
+"""A child process as ``start`` returns it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult:
     """How a tool ended and what it wrote.
@@ -58,7 +62,7 @@ def start(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     guarded: bool = False,
-) -> subprocess.Popen[bytes]:
+) -> Child:
     """Start a child in its own session and process group, with its output in two files.
 
     Args:
@@ -85,13 +89,13 @@ def start(
         )
 
 
-def signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def signal_group(process: Child, number: signal.Signals) -> None:
     """Send a signal to the child's whole group; a group that is gone is no error."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
 
 
-def stop_group(process: subprocess.Popen[bytes], grace_s: float) -> int:
+def stop_group(process: Child, grace_s: float) -> int:
     """End the child and everything in its group, and reap the child.
 
     SIGTERM first; what is left after ``grace_s`` seconds, or outlives the child itself, gets SIGKILL.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ class ServerProcess:
     def __init__(self, settings: Settings, log_dir: Path) -> None:
         self._settings = settings
         self._out, self._err = log_dir / "llamacpp.stdout.log", log_dir / "llamacpp.stderr.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: process.Child | None = None
         self._began_ns = 0
 
     def __enter__(self) -> Self:
