@@ -16,7 +16,7 @@ def test_every_round_takes_time_and_none_is_lost():
 
 def test_it_runs_on_one_thread():
     code = "import time\nfrom enginewatch_harness import sentinel\nsentinel.sample()\n"
-    code += "wall, cpu = time.perf_counter(), time.process_time()\nfor _ in range(10): sentinel.sample()\n"
-    code += "print((time.process_time() - cpu) / (time.perf_counter() - wall))"
+    code += "whole, own = time.process_time(), time.thread_time()\nfor _ in range(20): sentinel.sample()\n"
+    code += "print((time.thread_time() - own) / (time.process_time() - whole))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 1.1
+    assert float(done.stdout) > 0.8
