@@ -19,7 +19,21 @@ from enginewatch_harness.summarise import engine_metrics, sample_reasons
 if TYPE_CHECKING:
     import pyarrow as pa
 
-HIDDEN_OPTIONS = ("inject_delay_ms", "inject_delay_pct", "port", "generate")
+HIDDEN_OPTIONS = frozenset(
+    {
+        "accuracy",
+        "build_timeout_s",
+        "generate",
+        "inject_delay_ms",
+        "inject_delay_pct",
+        "port",
+        "profile",
+        "ready_timeout_s",
+        "request_timeout_s",
+        "timing_cache",
+        "trtexec",
+    }
+)
 """Options that do not change what is meant to be measured, so they stay out of the identity."""
 
 
