@@ -35,8 +35,8 @@ seed = 1          # order, inputs, prompts and arrivals are reproducible
 # policy = "policy.toml"   # thresholds of the gate; without it the defaults of docs/policy.md hold
 
 [measure]
-warmup_s = 0.4
-duration_s = 1.0  # p99 needs 1,000 samples: raise this for slow models
+warmup_s = 0.3
+duration_s = 0.8  # p99 needs 1,000 samples: raise this for slow models
 
 [collector]
 rate_hz = 10      # telemetry beside every run, in its own process
@@ -88,7 +88,7 @@ name = "chat"
 model = "tiny-llama"
 backends = ["llamacpp"]
 precisions = ["fp16"]
-duration_s = 1.5
+duration_s = 1.2
 options = {{ threads = {threads} }}
 
 [[workload.load]]
@@ -116,7 +116,7 @@ name = "chat-formats"       # the same load in the other formats
 model = "tiny-llama"
 backends = ["llamacpp"]
 precisions = ["fp32", "q8_0"]
-duration_s = 1.5
+duration_s = 1.2
 options = {{ threads = {threads} }}
 
 [[workload.load]]
