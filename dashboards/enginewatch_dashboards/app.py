@@ -6,12 +6,15 @@ own for the first visitor of a new server, who then sees a page without this fil
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
-st.set_page_config(page_title="enginewatch", page_icon=":material/speed:", layout="wide")
+# A Material icon would be fetched from a font server on the internet; the file is served from here.
+st.set_page_config(page_title="enginewatch", page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide")
 st.navigation(
     [
-        st.Page("views/overview.py", title="Overview", icon=":material/dashboard:", url_path="overview", default=True),
+        st.Page("views/overview.py", title="Overview", icon=":material/dashboard:", default=True),
         st.Page("views/trend.py", title="Trend", icon=":material/show_chart:", url_path="trend"),
         st.Page("views/run.py", title="Run", icon=":material/speed:", url_path="run"),
         st.Page("views/runs.py", title="Runs", icon=":material/list:", url_path="runs"),

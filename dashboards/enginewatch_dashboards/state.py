@@ -48,12 +48,19 @@ class TrendState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
-    """Run: which run (a UUID or the beginning of one), which GPU of it, which shape of its distribution."""
+    """Run: which run (a UUID or the beginning of one), which GPU of it, which shape of its distribution.
+
+    ``case``, ``series`` and ``metric`` are the Trend that it was opened from. Streamlit (1.67) puts them into the
+    browser's history under the Trend's path before it changes the page, so Back returns to the same Trend.
+    """
 
     PATH: ClassVar[str] = "run"
     id: str | None = None
     gpu: str | None = None
     dist: str = "histogram"
+    case: str | None = None
+    series: str | None = None
+    metric: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +115,9 @@ def to_query(state: PageState) -> dict[str, str]:
 
 
 def href(state: PageState) -> str:
-    """Return the path and query of a state, relative to the dashboard's root."""
-    query = urlencode(to_query(state))
-    return f"{state.PATH}?{query}" if query else state.PATH
+    """Return the path and query of a state, relative to the dashboard's root, which is the Overview."""
+    query, path = urlencode(to_query(state)), "" if isinstance(state, OverviewState) else state.PATH
+    return f"{path}?{query}" if query else path
 
 
 PAGE_STATES: tuple[type[PageState], ...] = get_args(PageState)

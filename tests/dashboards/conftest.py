@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
+import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -161,3 +164,34 @@ def open_page(monkeypatch):
         return app.run()
 
     return build
+
+
+@contextmanager
+def _served(workspace: Workspace):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    code = (
+        "import sys; from pathlib import Path; from enginewatch_dashboards.launch import launch; "
+        f"sys.exit(launch(Path({str(workspace.root)!r}), port={port}, open_browser=False))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    told = []
+    try:
+        for line in process.stderr:
+            told.append(line)
+            if line.startswith("dashboard: "):
+                break
+        else:
+            pytest.fail(f"the dashboard did not start: {''.join(told)}")
+        yield SimpleNamespace(process=process, port=port, url=f"http://127.0.0.1:{port}")
+    finally:
+        process.terminate()
+        process.wait(20)
+        process.stderr.close()
+
+
+@pytest.fixture
+def served():
+    """Serve a store as ``enginewatch dashboard`` does: ``with served(workspace) as running: running.url``."""
+    return _served

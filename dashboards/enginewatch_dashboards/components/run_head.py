@@ -66,11 +66,11 @@ def _neighbours(data: RunData, state: RunState) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         for label, target in (("← before", near["before"]), ("after →", near["after"])):
             if target:
-                link(label, RunState(id=target), icon=False)
+                link(label, RunState(id=target, metric=state.metric), icon=False)
         if near["after"] and near["newest"] != near["after"]:
             link("newest", RunState(id=near["newest"]), icon=False)
         st.caption(f"run {near['position']} of {near['n']} of this series")
         st.space("stretch")
-        link("Trend", TrendState(case=data.run["case_key"]))
+        link("Trend", TrendState(case=data.run["case_key"], metric=state.metric))
         link("Session", RunsState(session=data.run["label"] or data.run["session_id"]))
         share(RunState(id=data.run_id, gpu=state.gpu, dist=state.dist))

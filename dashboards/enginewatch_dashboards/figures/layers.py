@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from enginewatch_dashboards import format as fmt
-from enginewatch_dashboards.figures.style import new_figure, text_array
+from enginewatch_dashboards.figures.sketch import Sketch
+from enginewatch_dashboards.figures.style import text_array
 from enginewatch_dashboards.theme import BLUE, GREY, ORANGE
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 SHOWN = 18
 NAME_CHARS = 42
@@ -23,7 +26,7 @@ def layers(rows: Sequence[Mapping[str, Any]], *, revision: str) -> go.Figure:
 
     Args:
         rows: All layers, slowest first: ``name``, ``layer_type``, ``dtype``, ``tactic``, ``mean_us``.
-        revision: See ``style.new_figure``.
+        revision: See ``Sketch``.
     """
     known = [row for row in rows if row["mean_us"] is not None]
     total = sum(row["mean_us"] for row in known) or 1.0
@@ -37,27 +40,23 @@ def layers(rows: Sequence[Mapping[str, Any]], *, revision: str) -> go.Figure:
         values.append(sum(row["mean_us"] for row in rest))
         colours.append(GREY)
         told.append(f"{fmt.count(len(rest), 'layer')}: {sum(row['mean_us'] for row in rest):.1f} µs")
-    figure = new_figure("Slowest layers", revision=revision, height=120 + 24 * len(names))
-    figure.add_trace(
-        go.Bar(
-            x=np.array(values),
-            y=text_array(names),
-            orientation="h",
-            marker={"color": colours},
-            text=text_array([f"{value / total * 100:.1f} %" for value in values]),
-            textposition="outside",
-            cliponaxis=False,
-            hovertext=text_array(told),
-            hovertemplate="%{hovertext}<extra></extra>",
-            showlegend=False,
-        )
+    sketch = Sketch(title="Slowest layers", revision=revision, height=120 + 24 * len(names), top_px=40, right_px=56)
+    sketch.trace(
+        "bar",
+        x=np.array(values),
+        y=text_array(names),
+        orientation="h",
+        marker={"color": colours},
+        text=text_array([f"{value / total * 100:.1f} %" for value in values]),
+        textposition="outside",
+        cliponaxis=False,
+        hovertext=text_array(told),
+        hovertemplate="%{hovertext}<extra></extra>",
+        showlegend=False,
     )
-    figure.update_layout(
-        xaxis={"title": {"text": "mean time of one call (µs), lower is better ↓"}},
-        yaxis={"autorange": "reversed"},
-        margin={"t": 40, "r": 56},
-    )
-    return figure
+    sketch.axis("xaxis", "mean time of one call (µs), lower is better ↓")
+    sketch.axis("yaxis", autorange="reversed")
+    return sketch.figure()
 
 
 def is_copy(row: Mapping[str, Any]) -> bool:

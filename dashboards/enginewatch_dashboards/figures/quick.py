@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from enginewatch_dashboards.figures.style import new_figure
+from enginewatch_dashboards.figures.sketch import Sketch
 from enginewatch_dashboards.theme import BLUE
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 MAX_POINTS = 2_000
 MAX_BARS = 60
@@ -27,7 +29,7 @@ def quick(columns: Mapping[str, NDArray[Any]], *, y: str, revision: str) -> go.F
     Args:
         columns: The result, column by column.
         y: A numeric column.
-        revision: See ``style.new_figure``.
+        revision: See ``Sketch``.
     """
     against = next((name for name in columns if name != y and _is_axis(columns[name])), None)
     is_name = against is not None and columns[against].dtype == object
@@ -36,21 +38,16 @@ def quick(columns: Mapping[str, NDArray[Any]], *, y: str, revision: str) -> go.F
     x = np.arange(values.size) if against is None else columns[against][:most]
     if is_name:
         x = np.array([str(value) for value in x], dtype=object)
-    figure = new_figure("", revision=revision, height=340)
-    trace = (
-        go.Bar(x=x, y=values, marker={"color": BLUE})
-        if is_name
-        else go.Scatter(x=x, y=values, mode="lines+markers", marker={"size": 5}, line={"color": BLUE})
-    )
-    figure.add_trace(trace)
+    sketch = Sketch(revision=revision, height=340, top_px=16)
+    if is_name:
+        sketch.trace("bar", x=x, y=values, marker={"color": BLUE})
+    else:
+        sketch.trace("scatter", x=x, y=values, mode="lines+markers", marker={"size": 5}, line={"color": BLUE})
     cut = f" (first {most:,} rows)" if columns[y].size > most else ""
-    figure.update_layout(
-        xaxis={"title": {"text": (against or "row") + cut}},
-        yaxis={"title": {"text": y}},
-        showlegend=False,
-        margin={"t": 16},
-    )
-    return figure
+    sketch.axis("xaxis", (against or "row") + cut)
+    sketch.axis("yaxis", y)
+    sketch.layout["showlegend"] = False
+    return sketch.figure()
 
 
 def _is_axis(values: NDArray[Any]) -> bool:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from enginewatch_dashboards import format as fmt
-from enginewatch_dashboards.figures.style import SMALL_SIZE, new_figure, text_array
+from enginewatch_dashboards.figures.sketch import Part, Sketch
+from enginewatch_dashboards.figures.style import SMALL_SIZE, text_array
 from enginewatch_dashboards.theme import BLUE, CRIMSON, ORANGE, PURPLE
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -27,7 +30,7 @@ MARK_ROWS_PX = {"p50": 2, "p90": 16, "p99": 30}
 MARK_SHIFTS_PX = {"p50": -13, "p90": 0, "p99": 13}
 """Where the words stand beside the plot, for the same reason."""
 MARKED_TOP_PX = 98
-"""Top margin that holds the title and the rows of words."""
+"""Top margin that holds the title, what lies beyond the axis, and the rows of words."""
 
 
 def in_order(samples: Columns, quantiles: Mapping[str, float], *, what: str, n: int, revision: str) -> go.Figure:
@@ -38,35 +41,27 @@ def in_order(samples: Columns, quantiles: Mapping[str, float], *, what: str, n: 
         quantiles: ``p50``, ``p90``, ``p99`` in ms, where known.
         what: Name of the value, for the axis.
         n: Samples before decimation.
-        revision: See ``style.new_figure``.
+        revision: See ``Sketch``.
     """
-    figure = new_figure(f"{what} in the order of measuring", revision=revision)
-    figure.add_trace(
-        go.Scatter(
-            x=np.asarray(samples["t_s"], dtype=np.float64),
-            y=np.asarray(samples["value"], dtype=np.float64),
-            mode="markers",
-            marker={"size": 4, "color": BLUE, "opacity": 0.55},
-            hovertemplate="%{y:.4g} ms at %{x:.3f} s<extra></extra>",
-            showlegend=False,
-        )
+    sketch = Sketch(title=f"{what} in the order of measuring", revision=revision, top_px=MARKED_TOP_PX, right_px=36)
+    sketch.trace(
+        "scatter",
+        x=np.asarray(samples["t_s"], dtype=np.float64),
+        y=np.asarray(samples["value"], dtype=np.float64),
+        mode="markers",
+        marker={"size": 4, "color": BLUE, "opacity": 0.55},
+        hovertemplate="%{y:.4g} ms at %{x:.3f} s<extra></extra>",
+        showlegend=False,
     )
     for level, value in quantiles.items():
-        figure.add_hline(
-            y=value, line={"color": MARKS[level], "width": 1.5, "dash": "solid" if level == "p50" else "dash"}
-        )
-        figure.add_annotation(
-            x=1, xref="paper", y=value, text=level, showarrow=False, xanchor="left", xshift=3,
-            yshift=MARK_SHIFTS_PX[level], font={"color": MARKS[level], "size": SMALL_SIZE},
-        )  # fmt: skip
+        sketch.rule(y=value, colour=MARKS[level], dash="solid" if level == "p50" else "dash")
+        sketch.note(level, MARKS[level], x=1, xref="paper", y=value, xanchor="left", xshift=3,
+                    yshift=MARK_SHIFTS_PX[level])  # fmt: skip
     shown = len(samples["t_s"])
     thinned = f" ({shown:,} of {n:,} drawn, extremes kept)" if shown < n else ""
-    figure.update_layout(
-        xaxis={"title": {"text": f"seconds since the run began{thinned}"}, "showgrid": False},
-        yaxis={"title": {"text": f"{what} (ms), lower is better ↓"}},
-        margin={"t": MARKED_TOP_PX, "r": 36},
-    )
-    return figure
+    sketch.axis("xaxis", f"seconds since the run began{thinned}", showgrid=False)
+    sketch.axis("yaxis", f"{what} (ms), lower is better ↓")
+    return sketch.figure()
 
 
 def histogram(
@@ -80,9 +75,9 @@ def histogram(
         what: Name of the value, for the axis.
         n_bins: Number of bins that the query was asked for.
         log: Whether the bins are equally wide on a logarithmic axis.
-        revision: See ``style.new_figure``.
+        revision: See ``Sketch``.
     """
-    figure = new_figure(f"Distribution of {what}", revision=revision)
+    sketch = Sketch(title=f"Distribution of {what}", revision=revision, top_px=MARKED_TOP_PX)
     low, high = float(bins["low"][0]), float(bins["high"][0])
     edges = np.geomspace(low, high, n_bins + 1) if log else np.linspace(low, high, n_bins + 1)
     index, counted = np.asarray(bins["bin"], dtype=np.int64), np.asarray(bins["n"], dtype=np.int64)
@@ -90,25 +85,23 @@ def histogram(
     heights = np.zeros(n_bins + 1)
     heights[index[inside]] = counted[inside]
     # Stairs instead of bars: the width of a bar has no meaning that holds on a logarithmic axis.
-    figure.add_trace(
-        go.Scatter(
-            x=edges,
-            y=heights,
-            mode="lines",
-            line={"shape": "hv", "color": BLUE, "width": 1},
-            fill="tozeroy",
-            fillcolor=FILL,
-            hovertemplate="from %{x:.4g} ms: %{y:,}<extra></extra>",
-            showlegend=False,
-        )
+    sketch.trace(
+        "scatter",
+        x=edges,
+        y=heights,
+        mode="lines",
+        line={"shape": "hv", "color": BLUE, "width": 1},
+        fill="tozeroy",
+        fillcolor=FILL,
+        hovertemplate="from %{x:.4g} ms: %{y:,}<extra></extra>",
+        showlegend=False,
     )
-    _mark_vertically(figure, quantiles, log=log)
-    figure.update_layout(
-        title_subtitle={"text": _beyond(bins, n_bins), "font": {"size": SMALL_SIZE, "color": CRIMSON}},
-        xaxis=_axis(what, edges[0], edges[-1], log=log),
-        yaxis={"title": {"text": "count"}},
-    )
-    return figure
+    _mark_vertically(sketch, quantiles, log=log)
+    beyond = {"text": _beyond(bins, n_bins), "font": {"size": SMALL_SIZE, "color": CRIMSON}}
+    sketch.layout["title"] = {"subtitle": beyond}
+    sketch.axis("xaxis", **_axis(what, edges[0], edges[-1], log=log))
+    sketch.axis("yaxis", "count")
+    return sketch.figure()
 
 
 def _beyond(bins: Columns, n_bins: int) -> str:
@@ -123,19 +116,15 @@ def _beyond(bins: Columns, n_bins: int) -> str:
     return "; ".join(parts)
 
 
-def _axis(what: str, low: float, high: float, *, log: bool) -> dict[str, Any]:
-    title = {"text": f"{what} (ms{', logarithmic' if log else ''}), lower is better ↓"}
+def _axis(what: str, low: float, high: float, *, log: bool) -> Part:
+    title = f"{what} (ms{', logarithmic' if log else ''}), lower is better ↓"
     if not log:
         return {"title": title}
     # Plotly's own ticks between decades are unreadably small.
     ticks = [digit * 10.0**power for power in range(-5, 8) for digit in (1, 2, 5)]
     shown = [tick for tick in ticks if low / 2 <= tick <= high * 2]
-    return {
-        "title": title,
-        "type": "log",
-        "tickvals": np.array(shown),
-        "ticktext": text_array([f"{t:g}" for t in shown]),
-    }
+    names = text_array([f"{tick:g}" for tick in shown])
+    return {"title": title, "type": "log", "tickvals": np.array(shown), "ticktext": names}
 
 
 def ecdf(values: Columns, quantiles: Mapping[str, float], *, what: str, log: bool = False, revision: str) -> go.Figure:
@@ -146,26 +135,23 @@ def ecdf(values: Columns, quantiles: Mapping[str, float], *, what: str, log: boo
         quantiles: ``p50``, ``p90``, ``p99`` in ms, where known.
         what: Name of the value, for the axis.
         log: Whether the value axis is logarithmic.
-        revision: See ``style.new_figure``.
+        revision: See ``Sketch``.
     """
-    figure = new_figure(f"Cumulative distribution of {what}", revision=revision)
+    sketch = Sketch(title=f"Cumulative distribution of {what}", revision=revision, top_px=MARKED_TOP_PX)
     share = np.asarray(values["rank"], dtype=np.float64) / np.asarray(values["n"], dtype=np.float64) * 100
-    figure.add_trace(
-        go.Scatter(
-            x=np.asarray(values["value"], dtype=np.float64),
-            y=share,
-            mode="lines",
-            line={"color": BLUE, "shape": "hv", "width": 2},
-            hovertemplate="%{y:.2f} % are at most %{x:.4g} ms<extra></extra>",
-            showlegend=False,
-        )
+    sketch.trace(
+        "scatter",
+        x=np.asarray(values["value"], dtype=np.float64),
+        y=share,
+        mode="lines",
+        line={"color": BLUE, "shape": "hv", "width": 2},
+        hovertemplate="%{y:.2f} % are at most %{x:.4g} ms<extra></extra>",
+        showlegend=False,
     )
-    _mark_vertically(figure, quantiles, log=log)
-    figure.update_layout(
-        xaxis=_axis(what, float(values["value"][0]), float(values["value"][-1]), log=log),
-        yaxis={"title": {"text": "share of samples (%)"}, "range": [0, 102]},
-    )
-    return figure
+    _mark_vertically(sketch, quantiles, log=log)
+    sketch.axis("xaxis", **_axis(what, float(values["value"][0]), float(values["value"][-1]), log=log))
+    sketch.axis("yaxis", "share of samples (%)", range=[0, 102])
+    return sketch.figure()
 
 
 def is_skewed(quantiles: Mapping[str, float]) -> bool:
@@ -173,16 +159,13 @@ def is_skewed(quantiles: Mapping[str, float]) -> bool:
     return {"p50", "p99"} <= set(quantiles) and 0 < SKEWED * quantiles["p50"] < quantiles["p99"]
 
 
-def _mark_vertically(figure: go.Figure, quantiles: Mapping[str, float], *, log: bool) -> None:
+def _mark_vertically(sketch: Sketch, quantiles: Mapping[str, float], *, log: bool) -> None:
     for level, value in quantiles.items():
         # Annotations on a logarithmic axis are placed by the logarithm, lines are not.
         place = math.log10(value) if log and value > 0 else value
-        figure.add_vline(x=value, line={"color": MARKS[level], "width": 1.5, "dash": "dash"})
-        figure.add_annotation(
-            x=place, y=1, yref="paper", text=f"{level} {fmt.number(value)}", showarrow=False, yanchor="bottom",
-            yshift=MARK_ROWS_PX[level], font={"color": MARKS[level], "size": SMALL_SIZE},
-        )  # fmt: skip
-    figure.update_layout(margin={"t": MARKED_TOP_PX})
+        sketch.rule(x=value, colour=MARKS[level])
+        sketch.note(f"{level} {fmt.number(value)}", MARKS[level], x=place, y=1, yref="paper", yanchor="bottom",
+                    yshift=MARK_ROWS_PX[level])  # fmt: skip
 
 
 def quantiles_of(metrics: Sequence[Mapping[str, Any]], stem: str) -> dict[str, float]:

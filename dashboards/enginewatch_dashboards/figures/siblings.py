@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 
-from enginewatch_dashboards.figures.style import float_array, new_figure, text_array
+from enginewatch_dashboards.figures.sketch import Sketch
+from enginewatch_dashboards.figures.style import float_array, text_array
 from enginewatch_dashboards.theme import BLUE, GREY, ORANGE, PURPLE, TEAL
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 LINES: tuple[tuple[str, str, str, str], ...] = (
     ("gpu_busy_time_mean_pct", "GPU busy time (utilisation rate)", ORANGE, "dot"),
@@ -25,7 +28,7 @@ def siblings(rows: Sequence[Mapping[str, Any]], *, revision: str) -> go.Figure |
 
     Args:
         rows: Rows of the query ``run_siblings``; the case that the page is about has ``here``.
-        revision: See ``style.new_figure``.
+        revision: See ``Sketch``.
     """
     mine = next((row for row in rows if row["here"]), None)
     shown = [row for row in rows if _belongs(row, mine) and any(row[key] is not None for key, *_ in LINES)]
@@ -33,31 +36,27 @@ def siblings(rows: Sequence[Mapping[str, Any]], *, revision: str) -> go.Figure |
         return None
     shown.sort(key=lambda row: row["concurrency"] or row["batch"] or 0)
     names = text_array([_load(row) for row in shown])
-    figure = new_figure("What moves with the load", revision=revision, height=330)
+    sketch = Sketch(title="What moves with the load", revision=revision, height=330, top_px=84)
     for key, words, colour, dash in LINES:
         values = float_array([row[key] for row in shown])
         if np.isfinite(values).any():
-            figure.add_trace(
-                go.Scatter(
-                    x=names,
-                    y=values,
-                    mode="lines+markers",
-                    name=words,
-                    line={"color": colour, "dash": dash, "width": 2},
-                    customdata=text_array([row["run_id"] for row in shown]),
-                    hovertemplate=f"{words}: %{{y:.0f}} %<extra></extra>",
-                )
+            sketch.trace(
+                "scatter",
+                x=names,
+                y=values,
+                mode="lines+markers",
+                name=words,
+                line={"color": colour, "dash": dash, "width": 2},
+                customdata=text_array([row["run_id"] for row in shown]),
+                hovertemplate=f"{words}: %{{y:.0f}} %<extra></extra>",
             )
     # A category axis counts its categories: the text "64" would be taken as the place 64.
     place = next(place for place, row in enumerate(shown) if row["here"])
-    figure.add_vline(x=place, line={"color": GREY, "width": 12}, opacity=0.25)
+    sketch.rule(x=place, colour=GREY, dash="solid", width=12, opacity=0.25)
     kind = "batch" if mine["concurrency"] is None else "concurrency"
-    figure.update_layout(
-        xaxis={"title": {"text": f"{kind}; grey: this run"}, "type": "category"},
-        yaxis={"title": {"text": "mean over the measuring phase (%)"}, "range": [0, 105]},
-        margin={"t": 84},
-    )
-    return figure
+    sketch.axis("xaxis", f"{kind}; grey: this run", type="category")
+    sketch.axis("yaxis", "mean over the measuring phase (%)", range=[0, 105])
+    return sketch.figure()
 
 
 def _belongs(row: Mapping[str, Any], mine: Mapping[str, Any] | None) -> bool:

@@ -1,4 +1,4 @@
-"""What all figures share: size, margins, title, a view that survives reruns, and gaps drawn as gaps."""
+"""What all figures share: sizes, typed arrays, hover text, and gaps drawn as gaps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -22,42 +21,6 @@ CONFIG: dict[str, Any] = {
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 15, 13, 12
 GAP_FACTOR = 3.0
 """A distance of more than this many usual distances is a gap: one missed tick is not, two are."""
-
-
-def new_figure(title: str, *, revision: str, height: int = 360) -> go.Figure:
-    """Return an empty figure in the house style.
-
-    Args:
-        title: Heading.
-        revision: While it stays equal, zoom and hidden traces survive a rerun.
-        height: Pixels.
-    """
-    figure = go.Figure()
-    style(figure, title, revision=revision, height=height)
-    return figure
-
-
-def style(figure: go.Figure, title: str, *, revision: str, height: int) -> None:
-    """Give a figure the house style."""
-    figure.update_layout(
-        title={"text": title, "font": {"size": TITLE_SIZE}, "x": 0, "xanchor": "left", "y": 0.99, "yanchor": "top"},
-        height=height,
-        margin={"l": 8, "r": 12, "t": 64, "b": 8},
-        font={"size": TEXT_SIZE},
-        hovermode="closest",
-        uirevision=revision,
-        legend={
-            "orientation": "h",
-            "y": 1.0,
-            "yanchor": "bottom",
-            "x": 0,
-            "xanchor": "left",
-            "font": {"size": SMALL_SIZE},
-        },
-        hoverlabel={"align": "left"},
-    )
-    figure.update_xaxes(automargin=True)
-    figure.update_yaxes(automargin=True)
 
 
 def text_array(values: Sequence[str | None]) -> NDArray[np.object_]:

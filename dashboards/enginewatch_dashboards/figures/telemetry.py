@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 from numpy.typing import NDArray
-from plotly.subplots import make_subplots
 
-from enginewatch_dashboards.figures.style import SMALL_SIZE, style, with_gaps
-from enginewatch_dashboards.theme import BLUE, GREY, ORANGE, PHASE_TINTS, PURPLE, TEAL
+from enginewatch_dashboards.figures.phases import add_phases
+from enginewatch_dashboards.figures.sketch import Part, Sketch
+from enginewatch_dashboards.figures.style import with_gaps
+from enginewatch_dashboards.theme import BLUE, GREY, ORANGE, PURPLE, TEAL
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 Columns = Mapping[str, NDArray[Any]]
 
 ROW_PX, GAP_PX, TOP_PX, BOTTOM_PX = 108, 30, 84, 48
-MIN_BAND_SHARE = 0.05
-"""A phase that is shorter than this share of the run is shaded, but its name would not fit."""
+WORDS_PX = 20
+"""Distance of the phases' names from the topmost panel, above that panel's own words."""
 BUCKETS = 500
 """Buckets that the query ``telemetry`` is asked for."""
 
@@ -117,15 +120,14 @@ def gpu_timeline(
         phases: ``phase``, ``start_s``, ``end_s``.
         facts: Facts of the device: ``power_limit_mw``, ``max_sm_clock_mhz``.
         gpu: Which device.
-        revision: See ``style.new_figure``.
+        revision: See ``Sketch``.
     """
     readings = split(telemetry)
     panels = [panel for panel in GPU_PANELS if any((gpu, line.column) in readings for line in panel.lines)]
-    figure = _stack(len(panels), f"{gpu}: what its units did", revision)
-    for row, panel in enumerate(panels, start=1):
-        _add_panel(figure, row, panel, readings, gpu, facts)
-    _finish(figure, phases, len(panels))
-    return figure
+    stack = Stack.of(len(panels), f"{gpu}: what its units did", revision)
+    for row, panel in enumerate(panels):
+        _add_panel(stack, row, panel, readings, gpu, facts)
+    return stack.finish(phases)
 
 
 def host_timeline(
@@ -137,34 +139,68 @@ def host_timeline(
         telemetry: As in ``gpu_timeline``.
         cores: ``core``, ``slot``, ``value``, ``low_s``, ``high_s``.
         phases: As in ``gpu_timeline``.
-        revision: See ``style.new_figure``.
+        revision: See ``Sketch``.
     """
     readings = split(telemetry)
-    mean = [HOST_PANEL] if ("host", "cpu_util_pct") in readings else []
+    panels = [HOST_PANEL] if ("host", "cpu_util_pct") in readings else []
     has_cores = cores["core"].size > 0
-    rows = len(mean) + has_cores
-    figure = _stack(rows, "Host", revision)
-    for row, panel in enumerate(mean, start=1):
-        _add_panel(figure, row, panel, readings, "host", {})
+    stack = Stack.of(len(panels) + has_cores, "Host", revision)
+    for row, panel in enumerate(panels):
+        _add_panel(stack, row, panel, readings, "host", {})
     if has_cores:
-        figure.add_trace(_heat_map(cores), row=rows, col=1)
-        figure.update_yaxes(title_text="core", row=rows, col=1)
-        _label(figure, rows, "■ each core, its busiest moment in a slot", GREY)
-    _finish(figure, phases, rows)
-    return figure
+        row = len(panels)
+        stack.sketch.trace("heatmap", yaxis=stack.y(row), **_heat_map(cores))
+        stack.axis(row, "core")
+        stack.label(row, "■ each core, its busiest moment in a slot", GREY)
+    return stack.finish(phases)
 
 
-def _stack(rows: int, title: str, revision: str) -> go.Figure:
-    rows = max(rows, 1)
-    inside = ROW_PX * rows + GAP_PX * (rows - 1)
-    figure = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=GAP_PX / inside)
-    style(figure, title, revision=revision, height=TOP_PX + inside + BOTTOM_PX)
-    figure.update_layout(showlegend=False, margin={"t": TOP_PX, "b": BOTTOM_PX}, hovermode="x")
-    return figure
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """Panels above each other on one time axis.
+
+    Attributes:
+        sketch: The figure.
+        domains: Lower and upper end of each panel, as shares of the plot, the topmost first.
+    """
+
+    sketch: Sketch
+    domains: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def of(cls, rows: int, title: str, revision: str) -> Stack:
+        """Return an empty stack of ``rows`` panels (at least one)."""
+        rows = max(rows, 1)
+        inside = ROW_PX * rows + GAP_PX * (rows - 1)
+        tops = [1 - row * (ROW_PX + GAP_PX) / inside for row in range(rows)]
+        sketch = Sketch(title=title, revision=revision, height=TOP_PX + inside + BOTTOM_PX, top_px=TOP_PX)
+        sketch.layout = {"showlegend": False, "hovermode": "x", "margin": {"b": BOTTOM_PX}}
+        return cls(sketch=sketch, domains=tuple((max(0.0, top - ROW_PX / inside), top) for top in tops))
+
+    @staticmethod
+    def y(row: int) -> str:
+        """Return Plotly's name of a panel's value axis."""
+        return "y" if row == 0 else f"y{row + 1}"
+
+    def axis(self, row: int, title: str, **parts: Any) -> None:  # noqa: ANN401 (Plotly's JSON)
+        """Set a panel's value axis."""
+        self.sketch.axis(f"yaxis{self.y(row)[1:]}", title, domain=list(self.domains[row]), anchor="x", **parts)
+
+    def label(self, row: int, text: str, colour: str | None = None) -> None:
+        """Write words above a panel: its legend."""
+        self.sketch.note(text, colour, x=0, xref="paper", y=self.domains[row][1], yref="paper", xanchor="left",
+                         yanchor="bottom")  # fmt: skip
+
+    def finish(self, phases: Sequence[Mapping[str, Any]]) -> go.Figure:
+        """Add the phases and the time axis, and return the figure."""
+        add_phases(self.sketch, phases, words_shift_px=WORDS_PX)
+        lowest = self.y(len(self.domains) - 1)
+        self.sketch.axis("xaxis", "seconds since the run began", showgrid=False, anchor=lowest)
+        return self.sketch.figure()
 
 
 def _add_panel(
-    figure: go.Figure,
+    stack: Stack,
     row: int,
     panel: Panel,
     readings: Mapping[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float64]]],
@@ -177,17 +213,15 @@ def _add_panel(
         if found is None:
             continue
         t, value = with_gaps(*found, bucket=_bucket(found[0]))
-        figure.add_trace(
-            go.Scatter(
-                x=t,
-                y=value,
-                mode="lines",
-                name=line.name,
-                line={"color": line.colour, "width": 2, "dash": line.dash},
-                hovertemplate=f"{line.name}: %{{y:.4g}} {panel.title}<extra></extra>",
-            ),
-            row=row,
-            col=1,
+        stack.sketch.trace(
+            "scatter",
+            x=t,
+            y=value,
+            yaxis=stack.y(row),
+            mode="lines",
+            name=line.name,
+            line={"color": line.colour, "width": 2, "dash": line.dash},
+            hovertemplate=f"{line.name}: %{{y:.4g}} {panel.title}<extra></extra>",
         )
         seen += [float(found[1].min()), float(found[1].max())]
         words.append(f'<span style="color:{line.colour}">■ {line.name}</span>')
@@ -195,9 +229,9 @@ def _add_panel(
     if limit is not None:
         seen.append(limit)
         words.append(f'<span style="color:{GREY}">┅ {panel.limit_name} {limit:.0f} {panel.title}</span>')
-        figure.add_hline(y=limit, row=row, col=1, line={"color": GREY, "dash": "dash", "width": 1.5})
-    _label(figure, row, "    ".join(words))
-    figure.update_yaxes(title_text=panel.title, row=row, col=1, **_scale(panel, seen))
+        stack.sketch.rule(y=limit, yref=stack.y(row), colour=GREY)
+    stack.label(row, "    ".join(words))
+    stack.axis(row, panel.title, **_scale(panel, seen))
 
 
 def _limit(panel: Panel, facts: Mapping[str, Any]) -> float | None:
@@ -206,7 +240,7 @@ def _limit(panel: Panel, facts: Mapping[str, Any]) -> float | None:
     return float(facts[panel.limit[0]]) * panel.limit[1]
 
 
-def _scale(panel: Panel, seen: Sequence[float]) -> dict[str, Any]:
+def _scale(panel: Panel, seen: Sequence[float]) -> Part:
     """Return the axis of a panel: shares whole, the rest wide enough that a quiet line looks quiet."""
     if panel.is_share:
         return {"range": [0, 105], "tickvals": [0, 50, 100]}
@@ -222,59 +256,20 @@ def _bucket(t: NDArray[np.float64]) -> float:
     return float(t[-1] - t[0]) / BUCKETS if t.size > BUCKETS else 0.0
 
 
-def _label(figure: go.Figure, row: int, text: str, colour: str | None = None) -> None:
-    axis = "y" if row == 1 else f"y{row}"
-    font = {"size": SMALL_SIZE} | ({"color": colour} if colour else {})
-    figure.add_annotation(
-        x=0, y=1, xref="paper", yref=f"{axis} domain", text=text, showarrow=False, xanchor="left", yanchor="bottom",
-        font=font,
-    )  # fmt: skip
-
-
-def _heat_map(cores: Columns) -> go.Heatmap:
+def _heat_map(cores: Columns) -> Part:
     core, slot = np.asarray(cores["core"], dtype=np.int64), np.asarray(cores["slot"], dtype=np.int64)
     low, high = float(cores["low_s"][0]), float(cores["high_s"][0])
     used = np.unique(slot)
     grid = np.full((int(core.max()) + 1, used.size), np.nan)
     grid[core, np.searchsorted(used, slot)] = np.asarray(cores["value"], dtype=np.float64)
     span = max(int(used[-1]), 1)
-    return go.Heatmap(
-        z=grid.astype(np.float32),
-        x=low + used / span * (high - low),
-        y=np.arange(grid.shape[0]),
-        zmin=0,
-        zmax=100,
-        colorscale="Cividis",
-        colorbar={"title": {"text": "%", "side": "top"}, "thickness": 10, "len": 0.45, "y": 0, "yanchor": "bottom"},
-        hovertemplate="core %{y}: %{z:.0f} % at %{x:.1f} s<extra></extra>",
-    )
-
-
-def _finish(figure: go.Figure, phases: Sequence[Mapping[str, Any]], rows: int) -> None:
-    add_phases(figure, phases, words_shift_px=20)
-    if rows:
-        figure.update_xaxes(showgrid=False)
-        figure.update_xaxes(title_text="seconds since the run began", row=rows, col=1)
-
-
-def add_phases(figure: go.Figure, phases: Sequence[Mapping[str, Any]], *, words_shift_px: int) -> None:
-    """Shade the phases over the whole height of a figure and name those that are wide enough.
-
-    Args:
-        figure: What to draw on.
-        phases: ``phase``, ``start_s``, ``end_s``.
-        words_shift_px: Distance of the names from the top of the plot; negative for below.
-    """
-    if not phases:
-        return
-    whole = max(phase["end_s"] for phase in phases) - min(phase["start_s"] for phase in phases)
-    for phase in phases:
-        figure.add_shape(
-            type="rect", xref="x", yref="paper", x0=phase["start_s"], x1=phase["end_s"], y0=0, y1=1, layer="below",
-            fillcolor=PHASE_TINTS.get(phase["phase"], PHASE_TINTS["preflight"]), line={"width": 0},
-        )  # fmt: skip
-        if phase["end_s"] - phase["start_s"] > MIN_BAND_SHARE * whole:
-            figure.add_annotation(
-                x=(phase["start_s"] + phase["end_s"]) / 2, y=1, xref="x", yref="paper", text=phase["phase"],
-                showarrow=False, yanchor="bottom", yshift=words_shift_px, font={"size": SMALL_SIZE, "color": GREY},
-            )  # fmt: skip
+    return {
+        "z": grid.astype(np.float32),
+        "x": low + used / span * (high - low),
+        "y": np.arange(grid.shape[0]),
+        "zmin": 0,
+        "zmax": 100,
+        "colorscale": "Cividis",
+        "colorbar": {"title": {"text": "%", "side": "top"}, "thickness": 10, "len": 0.45, "y": 0, "yanchor": "bottom"},
+        "hovertemplate": "core %{y}: %{z:.0f} % at %{x:.1f} s<extra></extra>",
+    }

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from enginewatch_dashboards import format as fmt
-from enginewatch_dashboards.figures.style import float_array, hover, new_figure, text_array
+from enginewatch_dashboards.figures.sketch import Part, Sketch
+from enginewatch_dashboards.figures.style import float_array, hover, text_array
 from enginewatch_dashboards.theme import BLUE, CRIMSON, GREY, PURPLE, VERDICTS, Look
 from enginewatch_dashboards.trends import Change, SessionPoint
 from enginewatch_db.model import Verdict
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 Row = dict[str, Any]
 
@@ -20,6 +23,7 @@ NOT_JUDGED_LOOK = Look(word="not judged", symbol="●", icon="", badge="blue", c
 MAX_TICKS, LABEL_CHARS = 12, 20
 JITTER = 0.07
 """Distance of two runs of one session on the order axis; a session is 1 wide."""
+BASELINE_TINT = "rgba(31, 122, 192, 0.08)"
 STRIP = 0.09
 """Share of the height at the bottom for what has no value."""
 
@@ -46,33 +50,30 @@ def trend(
         axis: ``order`` (sessions equally far apart) or ``time``.
         zero: Whether the value axis begins at zero.
         dots: Whether single runs are drawn.
-        revision: See ``style.new_figure``.
+        revision: See ``Sketch``.
     """
-    figure = new_figure("", revision=revision, height=460)
+    sketch = Sketch(revision=revision, height=460, top_px=40)
     placed = _place_runs(points, runs, axis)
     if dots:
-        _add_runs(figure, placed, metric)
-    _add_baseline(figure, points)
-    _add_sessions(figure, points, metric, axis)
-    _add_strip(figure, placed, changes, axis)
-    figure.update_layout(
-        yaxis={"title": {"text": fmt.axis_title(metric)}, "domain": [STRIP + 0.03, 1], "zeroline": False},
-        yaxis2={"domain": [0, STRIP], "range": [-0.7, 1.7], "fixedrange": True, "visible": False},
-        margin={"l": 8, "r": 12, "t": 40, "b": 8},
-    )
-    if zero:
-        figure.update_layout(yaxis_rangemode="tozero")
-    figure.update_xaxes(**_x_axis(points, axis), anchor="y2")
-    return figure
+        _add_runs(sketch, placed, metric)
+    _add_baseline(sketch, points)
+    _add_sessions(sketch, points, metric, axis)
+    _add_strip(sketch, placed)
+    _add_changes(sketch, changes, axis)
+    sketch.axis("xaxis", anchor="y2", **_x_axis(points, axis))
+    sketch.axis("yaxis", fmt.axis_title(metric), domain=[STRIP + 0.03, 1], zeroline=False,
+                rangemode="tozero" if zero else "normal")  # fmt: skip
+    sketch.axis("yaxis2", domain=[0, STRIP], range=[-0.7, 1.7], fixedrange=True, visible=False, anchor="x")
+    return sketch.figure()
 
 
 def _x_axis(points: Sequence[SessionPoint], axis: str) -> dict[str, Any]:
     if axis == "time":
-        return {"title": {"text": "begin of the run (UTC)"}, "type": "date"}
+        return {"title": "begin of the run (UTC)", "type": "date"}
     step = max(1, -(-len(points) // MAX_TICKS))
     shown = list(points)[::-step][::-1]
     return {
-        "title": {"text": "session, oldest left"},
+        "title": "session, oldest left",
         "tickvals": np.array([point.place for point in shown]),
         "ticktext": text_array([_tick(point) for point in shown]),
         "range": [-0.6, len(points) - 0.4],
@@ -110,7 +111,7 @@ def _xs(placed: Sequence[tuple[Any, Row]]) -> np.ndarray[Any, Any]:
     return np.array([x for x, _ in placed])
 
 
-def _add_runs(figure: go.Figure, placed: list[tuple[Any, Row]], metric: str) -> None:
+def _add_runs(sketch: Sketch, placed: list[tuple[Any, Row]], metric: str) -> None:
     with_value = [(x, run) for x, run in placed if run["value"] is not None]
     for valid, name, marker in (
         (True, "run", {"size": 7, "color": BLUE, "opacity": 0.6}),
@@ -118,18 +119,24 @@ def _add_runs(figure: go.Figure, placed: list[tuple[Any, Row]], metric: str) -> 
     ):
         chosen = [(x, run) for x, run in with_value if bool(run["valid"]) is valid]
         if chosen:
-            figure.add_trace(
-                go.Scatter(
-                    x=_xs(chosen),
-                    y=float_array([run["value"] for _, run in chosen]),
-                    mode="markers",
-                    name=name,
-                    marker=marker,
-                    customdata=text_array([run["run_id"] for _, run in chosen]),
-                    hovertext=text_array([run_hover(run, metric) for _, run in chosen]),
-                    hovertemplate="%{hovertext}<extra></extra>",
-                )
+            sketch.trace(
+                "scatter",
+                x=_xs(chosen),
+                y=float_array([run["value"] for _, run in chosen]),
+                name=name,
+                marker=marker,
+                **_points([run["run_id"] for _, run in chosen], [run_hover(run, metric) for _, run in chosen]),
             )
+
+
+def _points(run_ids: Sequence[str], told: Sequence[str]) -> Part:
+    """Return what makes points clickable: run ids as custom data, and the hover text."""
+    return {
+        "mode": "markers",
+        "customdata": text_array(run_ids),
+        "hovertext": text_array(told),
+        "hovertemplate": "%{hovertext}<extra></extra>",
+    }
 
 
 def run_hover(run: Row, metric: str) -> str:
@@ -150,34 +157,24 @@ def run_hover(run: Row, metric: str) -> str:
     )
 
 
-def _add_sessions(figure: go.Figure, points: Sequence[SessionPoint], metric: str, axis: str) -> None:
-    x = _x(points, axis)
-    figure.add_trace(
-        go.Scatter(
-            x=x,
-            y=float_array([point.value for point in points]),
-            mode="lines",
-            line={"color": BLUE, "width": 1.5},
-            hoverinfo="skip",
-            showlegend=False,
-        )
-    )
+def _add_sessions(sketch: Sketch, points: Sequence[SessionPoint], metric: str, axis: str) -> None:
+    x, values = _x(points, axis), float_array([point.value for point in points])
+    sketch.trace("scatter", x=x, y=values, mode="lines", line={"color": BLUE, "width": 1.5}, hoverinfo="skip",
+                 showlegend=False)  # fmt: skip
     for verdict in (None, *Verdict):
         chosen = [index for index, p in enumerate(points) if p.verdict is verdict and p.value is not None]
         if chosen:
             look = VERDICTS[verdict] if verdict else NOT_JUDGED_LOOK
-            figure.add_trace(_session_trace([points[index] for index in chosen], x[chosen], look, metric))
+            sketch.trace("scatter", x=x[chosen], **_session_trace([points[index] for index in chosen], look, metric))
 
 
-def _session_trace(points: list[SessionPoint], x: np.ndarray[Any, Any], look: Look, metric: str) -> go.Scatter:
+def _session_trace(points: list[SessionPoint], look: Look, metric: str) -> Part:
     values = float_array([point.value for point in points])
-    return go.Scatter(
-        x=x,
-        y=values,
-        mode="markers",
-        name=f"session: {look.word}",
-        marker={"size": 12, "symbol": look.marker, "color": look.colour, "line": {"width": 2, "color": look.colour}},
-        error_y={
+    return {
+        "y": values,
+        "name": f"session: {look.word}",
+        "marker": {"size": 12, "symbol": look.marker, "color": look.colour, "line": {"width": 2, "color": look.colour}},
+        "error_y": {
             "type": "data",
             "symmetric": False,
             "array": np.nan_to_num(float_array([point.high for point in points]) - values),
@@ -186,10 +183,8 @@ def _session_trace(points: list[SessionPoint], x: np.ndarray[Any, Any], look: Lo
             "thickness": 1.5,
             "width": 5,
         },
-        customdata=text_array([point.run_id for point in points]),
-        hovertext=text_array([session_hover(point, metric) for point in points]),
-        hovertemplate="%{hovertext}<extra></extra>",
-    )
+        **_points([point.run_id for point in points], [session_hover(point, metric) for point in points]),
+    }
 
 
 def session_hover(point: SessionPoint, metric: str) -> str:
@@ -209,65 +204,56 @@ def session_hover(point: SessionPoint, metric: str) -> str:
     )
 
 
-def _add_baseline(figure: go.Figure, points: Sequence[SessionPoint]) -> None:
+def _add_baseline(sketch: Sketch, points: Sequence[SessionPoint]) -> None:
     point = next((point for point in points if point.is_baseline and point.value is not None), None)
     if point is None:
         return
     if point.low is not None and point.high is not None:
-        figure.add_hrect(y0=point.low, y1=point.high, fillcolor=BLUE, opacity=0.08, line_width=0, layer="below")
-    figure.add_hline(
-        y=point.value,
-        line={"color": BLUE, "dash": "dash", "width": 1},
-        annotation_text=f"baseline {point.label}",
-        annotation_position="bottom right",
-        annotation_font={"size": 12, "color": BLUE},
-    )
+        sketch.band(BASELINE_TINT, x0=0, x1=1, xref="paper", y0=point.low, y1=point.high, yref="y")
+    sketch.rule(y=point.value, colour=BLUE, width=1)
+    sketch.note(f"baseline {point.label}", BLUE, x=1, xref="paper", y=point.value, yref="y", xanchor="right",
+                yanchor="top")  # fmt: skip
 
 
-def _add_strip(figure: go.Figure, placed: list[tuple[Any, Row]], changes: Sequence[Change], axis: str) -> None:
+def _add_strip(sketch: Sketch, placed: list[tuple[Any, Row]]) -> None:
+    """Draw what has no value in a strip of its own below the values."""
     for status, name, symbol, colour in (
         ("failed", "failed run", "x", CRIMSON),
         ("not_available", "not available", "circle-x-open", GREY),
     ):
         chosen = [(x, run) for x, run in placed if run["status"] == status]
         if chosen:
-            figure.add_trace(
-                go.Scatter(
-                    x=_xs(chosen),
-                    y=np.zeros(len(chosen)),
-                    yaxis="y2",
-                    mode="markers",
-                    name=name,
-                    marker={"symbol": symbol, "size": 10, "color": colour},
-                    customdata=text_array([run["run_id"] for _, run in chosen]),
-                    hovertext=text_array(
-                        [hover([f"<b>{name}</b>", run["failure_message"], "click to open"]) for _, run in chosen]
-                    ),
-                    hovertemplate="%{hovertext}<extra></extra>",
-                )
+            told = [hover([f"<b>{name}</b>", run["failure_message"], "click to open"]) for _, run in chosen]
+            sketch.trace(
+                "scatter",
+                x=_xs(chosen),
+                y=np.zeros(len(chosen)),
+                yaxis="y2",
+                name=name,
+                marker={"symbol": symbol, "size": 10, "color": colour},
+                **_points([run["run_id"] for _, run in chosen], told),
             )
+
+
+def _add_changes(sketch: Sketch, changes: Sequence[Change], axis: str) -> None:
     if not changes:
         return
-    x = [_change_x(change, axis) for change in changes]
-    for place, change in zip(x, changes, strict=True):
-        figure.add_vline(x=place, line={"color": PURPLE, "dash": "dot", "width": 1.5})
-        figure.add_annotation(
-            x=place, y=1, yref="paper", text=change.title, showarrow=False, xanchor="left", yanchor="top", xshift=4,
-            font={"size": 12, "color": PURPLE},
-        )  # fmt: skip
-    figure.add_trace(
-        go.Scatter(
-            x=np.array(x),
-            y=np.ones(len(x)),
-            yaxis="y2",
-            mode="markers",
-            name="environment changed",
-            marker={"symbol": "triangle-up", "size": 10, "color": PURPLE},
-            hovertext=text_array(
-                [hover(["<b>environment changed</b>", *change.sentence.split("; ")]) for change in changes]
-            ),
-            hovertemplate="%{hovertext}<extra></extra>",
-        )
+    places = [_change_x(change, axis) for change in changes]
+    for place, change in zip(places, changes, strict=True):
+        sketch.rule(x=place, colour=PURPLE, dash="dot")
+        sketch.note(change.title, PURPLE, x=place, y=1, yref="paper", xanchor="left", yanchor="top", xshift=4)
+    sketch.trace(
+        "scatter",
+        x=np.array(places),
+        y=np.ones(len(places)),
+        yaxis="y2",
+        mode="markers",
+        name="environment changed",
+        marker={"symbol": "triangle-up", "size": 10, "color": PURPLE},
+        hovertext=text_array(
+            [hover(["<b>environment changed</b>", *change.sentence.split("; ")]) for change in changes]
+        ),
+        hovertemplate="%{hovertext}<extra></extra>",
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 
-from enginewatch_dashboards.figures.style import new_figure, text_array
+from enginewatch_dashboards.figures.sketch import Sketch
+from enginewatch_dashboards.figures.style import text_array
 from enginewatch_dashboards.theme import BLUE, GREY, ORANGE
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 BARS: tuple[tuple[str, str, str], ...] = (
     ("gpu_busy_time_mean_pct", "GPU busy time (utilisation rate)", ORANGE),
@@ -30,7 +33,7 @@ def utilisation(
     Args:
         metrics: ``metric`` and ``value`` of the run.
         power_limit_w: Board power limit; ``None`` where unknown.
-        revision: See ``style.new_figure``.
+        revision: See ``Sketch``.
     """
     values = {row["metric"]: row["value"] for row in metrics if row["value"] is not None}
     bars = [(name, values[key], colour) for key, name, colour in BARS if key in values]
@@ -39,26 +42,18 @@ def utilisation(
     if power_limit_w and "power_mean_w" in values:
         bars.append(("board power of its limit", values["power_mean_w"] / power_limit_w * 100, GREY))
     bars.reverse()
-    figure = new_figure("How much of the GPU was used", revision=revision, height=110 + 34 * len(bars))
-    figure.add_trace(
-        go.Bar(
-            x=np.array([value for _, value, _ in bars]),
-            y=text_array([name for name, _, _ in bars]),
-            orientation="h",
-            marker={"color": [colour for _, _, colour in bars]},
-            text=text_array([f"{value:.0f} %" for _, value, _ in bars]),
-            textposition="outside",
-            cliponaxis=False,
-            hovertemplate="%{y}: %{x:.1f} %<extra></extra>",
-            showlegend=False,
-        )
+    sketch = Sketch(title="How much of the GPU was used", revision=revision, height=110 + 34 * len(bars), top_px=40)
+    sketch.trace(
+        "bar",
+        x=np.array([value for _, value, _ in bars]),
+        y=text_array([name for name, _, _ in bars]),
+        orientation="h",
+        marker={"color": [colour for _, _, colour in bars]},
+        text=text_array([f"{value:.0f} %" for _, value, _ in bars]),
+        textposition="outside",
+        cliponaxis=False,
+        hovertemplate="%{y}: %{x:.1f} %<extra></extra>",
+        showlegend=False,
     )
-    figure.update_layout(
-        xaxis={
-            "title": {"text": "mean over the measuring phase (%)"},
-            "range": [0, 112],
-            "tickvals": [0, 25, 50, 75, 100],
-        },
-        margin={"t": 40},
-    )
-    return figure
+    sketch.axis("xaxis", "mean over the measuring phase (%)", range=[0, 112], tickvals=[0, 25, 50, 75, 100])
+    return sketch.figure()

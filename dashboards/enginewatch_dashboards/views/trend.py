@@ -40,7 +40,7 @@ def draw(store: Store) -> None:
         zero = toggle("from zero", param="zero", value=state.zero)
         variant = series["series_id"][:13] if state.series else None
         links.share(TrendState(case=series["case_key"], series=variant, metric=metric, axis=axis, zero=zero, dots=dots))
-    _chart(store, series, metric, runs, state=TrendState(axis=axis, zero=zero, dots=dots))
+    _chart(store, series, metric, runs, state=TrendState(axis=axis, zero=zero, dots=dots, series=variant))
 
 
 def _chart(store: Store, series: Row, metric: str, runs: list[Row], *, state: TrendState) -> None:
@@ -53,7 +53,7 @@ def _chart(store: Store, series: Row, metric: str, runs: list[Row], *, state: Tr
     figure = trend(points, runs, changes, metric, axis=state.axis, zero=state.zero, dots=state.dots, revision=revision)
     alt = f"{fmt.metric_label(metric)} of {series['case_key']} over {fmt.count(len(points), 'session')}"
     if chosen := clickable(figure, key=f"trend/{revision}", alt=alt):
-        links.go(RunState(id=chosen))
+        links.go(RunState(id=chosen, case=series["case_key"], series=state.series, metric=metric))
     trend_table(points, changes, metric)
 
 
