@@ -147,7 +147,7 @@ def _latency(case: _Case) -> _Outcome:
             "reason": "the interval over the runs reaches across the limit" if unsure else "clear of the limit",
         },
         confidence="low" if unsure or thin else "high",
-        remedy="see the bottleneck finding of this case, or raise limits.latency_p99_ms",
+        remedy="see the telemetry of its runs for what bounds it, or raise limits.latency_p99_ms",
     )
 
 
@@ -258,7 +258,7 @@ def _tensor(case: _Case) -> _Outcome:
             "source": source,
             "reason": "75 to 80 % is the practical ceiling; memory-bound work is rightly far below",
         },
-        remedy="see the bottleneck finding: what else bounds this case?",
+        remedy="see the telemetry of its runs: what else bounds this case?",
         severity=Severity.INFO,
     )
 
