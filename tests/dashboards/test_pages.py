@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from enginewatch_db.bundle import write
@@ -116,7 +119,17 @@ def test_overview_of_an_earlier_session(open_page, rich):
     app = check(open_page(rich.workspace, session="night-2"))
     assert "Not judged yet" in words(app)
     assert "night-2" in words(app)
+    # What was measured later must not leak into it: the third and fourth session do not exist yet.
+    tiles = [caption.value for caption in app.caption if "valid runs" in caption.value]
+    assert tiles == ["3 valid runs · 2 cases · 2 sessions"] * 3
+    assert "No case failed. Findings come with the verdicts" in words(app)
     assert "1 failed" not in words(app).splitlines()[0]
+
+
+@pytest.mark.parametrize("page", ["overview", "runs"])
+def test_an_unknown_session_is_said(open_page, rich, page):
+    app = check(open_page(rich.workspace, page, session="no-such-night"))
+    assert app.warning[0].value == "This store has no session `no-such-night`; showing all of them."
 
 
 def test_overview_of_one_session_is_never_green(open_page, single):
@@ -314,3 +327,45 @@ def test_newer_results_are_offered(open_page, seed, workspace):
     seed.write_session(workspace, 2, repeats=1, cases=seed.CASES[:1])
     ingest(workspace)
     assert "2 runs in 2 sessions" in words(check(app.run()))
+
+
+@pytest.fixture
+def moved(seed, workspace):
+    """One case on two devices: two series that may not be compared."""
+    for number, device in ((1, "Xeon A"), (2, "Xeon B")):
+        seed.write_session(workspace, number, repeats=1, cases=[dataclasses.replace(seed.CASES[0], device=device)])
+    ingest(workspace)
+    return workspace
+
+
+def test_trend_lets_one_choose_between_series_of_a_case(open_page, moved):
+    app = check(open_page(moved, "trend", case="encoder/onnxruntime/fp32/b8"))
+    picker = app.selectbox[1]
+    assert picker.label == "Identity: these may not be compared"
+    assert list(picker.options) == ["device Xeon B (1 run)", "device Xeon A (1 run)"]
+    assert list(app.dataframe[0].value["Session"]) == ["night-2"]
+    picker.select_index(1).run()
+    check(app)
+    assert len(app.query_params["series"]) == 36
+    assert list(app.dataframe[0].value["Session"]) == ["night-1"]
+    assert "Xeon A" in words(app)
+
+
+def test_run_lets_one_choose_between_gpus(open_page, seed, workspace):
+    record, tables = seed.finished(
+        seed.CASES[2], session=seed.session_facts(1), number=1, repeat=0, order=0, scale=1.0, seed=1
+    )
+    telemetry = tables["telemetry"]
+    gpu = telemetry.filter(pc.equal(telemetry["device"], "gpu0"))
+    second = gpu.set_column(gpu.schema.get_field_index("device"), "device", pa.array(["gpu1"] * gpu.num_rows))
+    tables["telemetry"] = pa.concat_tables([telemetry, second])
+    facts = {"device": "gpu1", "power_limit_mw": 500_000}
+    record = dataclasses.replace(record, devices=(*record.devices, facts))
+    write(workspace.spool, record, tables)
+    ingest(workspace)
+    app = check(open_page(workspace, "run", id=record.run_id, gpu="gpu1"))
+    assert "gpu1: what its units did" in titles(app)
+    picker = next(control for control in app.segmented_control if control.value == "gpu1")
+    picker.set_value("gpu0").run()
+    assert "gpu0: what its units did" in titles(check(app))
+    assert app.query_params["gpu"] == "gpu0"
