@@ -156,6 +156,17 @@ def test_telemetry_keeps_extremes_and_leaves_out_what_was_not_read(database, rea
     assert set(kept["name"]) <= {"power_w", "sm_active_pct"}
 
 
+def test_a_short_dip_of_the_clock_survives(database):
+    power = [700_000] * 5_000
+    power[1_234], power[4_321] = 100_000, 900_000
+    put_telemetry(database, [i * 20_000_000 for i in range(5_000)], power, [None] * 5_000)
+    kept = ask(database, "telemetry", run=RUN, buckets=BUCKETS)
+    assert kept["value"].size <= 4 * BUCKETS
+    dips = dict(zip(kept["t_s"], kept["value"], strict=True))
+    assert dips[1_234 * 0.02] == 100.0
+    assert dips[4_321 * 0.02] == 900.0
+
+
 def test_cores_keep_their_busiest_moment(database):
     put_telemetry(database, range(0, 10**9, 10**7), [1] * 100, [None] * 100)
     cores = ask(database, "cores", run=RUN, bins=10)

@@ -126,6 +126,11 @@ def test_overview_of_an_earlier_session(open_page, rich):
     assert "1 failed" not in words(app).splitlines()[0]
 
 
+def test_the_first_session_had_nothing_to_compare_with(open_page, rich):
+    app = check(open_page(rich.workspace, session="night-1"))
+    assert "Not enough data yet: 1 session; run again to compare" in words(app)
+
+
 @pytest.mark.parametrize("page", ["overview", "runs"])
 def test_an_unknown_session_is_said(open_page, rich, page):
     app = check(open_page(rich.workspace, page, session="no-such-night"))

@@ -13,7 +13,7 @@ from enginewatch_dashboards import format as fmt
 from enginewatch_dashboards.components.chart import chart
 from enginewatch_dashboards.components.frame import error_box
 from enginewatch_dashboards.components.links import link
-from enginewatch_dashboards.data import CONSOLE_ROWS, CONSOLE_TIMEOUT_S, Store
+from enginewatch_dashboards.data import CONSOLE_ROWS, Store
 from enginewatch_dashboards.figures.quick import numeric_columns, quick
 from enginewatch_dashboards.state import MAX_QUERY_CHARS, SqlState
 from enginewatch_db.errors import UsageError
@@ -82,7 +82,7 @@ def answer(store: Store, query: str) -> None:
         with st.spinner("Asking the store…", show_time=True):
             table = store.console(query)
     except UsageError as error:
-        error_box(one_line(error.message), f"Stopped after {CONSOLE_TIMEOUT_S:g} s at most; {error.remedy}.")
+        error_box(one_line(error.message), f"{error.remedy}." if error.remedy else None)
         return
     _caption(table)
     if table.num_rows == 0:

@@ -16,10 +16,16 @@ from enginewatch_dashboards.theme import SEVERITIES
 FINDINGS_SQL = "SELECT severity, kind, title, remedy FROM v_findings ORDER BY created_at DESC"
 
 
-def look_at(items: Sequence[Item]) -> None:
-    """Draw the list; when it is empty, say so."""
+def look_at(items: Sequence[Item], *, is_judged: bool) -> None:
+    """Draw the list; when it is empty, say whether anyone has looked.
+
+    Args:
+        items: Lines, worst first.
+        is_judged: Whether there are stored verdicts or findings at all.
+    """
     if not items:
-        st.markdown("Nothing needs attention: no failed run, no finding above information.")
+        told = "Nothing needs attention: no failed case, and no finding above information."
+        st.markdown(told if is_judged else "No case failed. Findings come with the verdicts: run `enginewatch judge`.")
         return
     for item in items[:MAX_ITEMS]:
         _line(item)

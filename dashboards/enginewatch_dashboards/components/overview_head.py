@@ -20,8 +20,7 @@ def pick(sessions: Sequence[dict[str, Any]], state: OverviewState) -> tuple[str 
     """Draw the pickers; return the plan and the session that were chosen (``None``: all, newest)."""
     plans = list(dict.fromkeys(row["plan_name"] for row in sessions))
     words = {row["session_id"]: session_words(row) for row in sessions}
-    # Links may name a session by its label or by the beginning of its id.
-    given = next((sid for sid, row in zip(words, sessions, strict=True) if _is_named(row, state.session)), None)
+    given = named_session(sessions, state.session)
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
         plan = select("Plan", plans, param="plan", value=state.plan, any_word="all plans")
         mine = [row["session_id"] for row in sessions if plan is None or row["plan_name"] == plan]
@@ -30,8 +29,15 @@ def pick(sessions: Sequence[dict[str, Any]], state: OverviewState) -> tuple[str 
     return plan, session
 
 
-def _is_named(row: dict[str, Any], name: str | None) -> bool:
-    return name is not None and (row["session_id"].startswith(name) or row["label"] == name)
+def named_session(sessions: Sequence[dict[str, Any]], name: str | None) -> str | None:
+    """Return the id of the session that a link names, by its label or by the beginning of its id; say when none."""
+    if name is None:
+        return None
+    for row in sessions:
+        if row["session_id"].startswith(name) or row["label"] == name:
+            return str(row["session_id"])
+    st.warning(f"This store has no session `{name[:60]}`; showing all of them.", icon=":material/search_off:")
+    return None
 
 
 def session_words(row: dict[str, Any]) -> str:

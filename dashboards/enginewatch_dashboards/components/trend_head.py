@@ -23,7 +23,7 @@ def head(series: dict[str, Any], metric: str, points: Sequence[SessionPoint]) ->
         points: Sessions, oldest first; at least one.
     """
     newest = points[-1]
-    st.title(f"{fmt.metric_label(metric)} of {series['case_key']}")
+    st.title(f"{fmt.metric_label(metric)} of {fmt.plain(series['case_key'])}")
     value = f"**{fmt.quantity(metric, newest.value)}** {fmt.interval(newest.low, newest.high)}"
     measured = sum(point.value is not None for point in points)
     if newest.verdict is not None:
@@ -32,6 +32,8 @@ def head(series: dict[str, Any], metric: str, points: Sequence[SessionPoint]) ->
         state = f"{badge_text(NO_DATA)} {fmt.count(measured, 'session')}; run again to compare"
     else:
         state = f"{badge_text(NOT_JUDGED)} run `enginewatch judge`"
-    st.markdown(f"{state}  \nNewest session {newest.label}: {value} over {fmt.count(newest.n_valid, 'valid run')}")
+    own = ", whose own interval this is" if newest.n_valid == 1 and newest.low is not None else ""
+    over = f"{fmt.count(newest.n_valid, 'valid run')}{own}"
+    st.markdown(f"{state}  \nNewest session {fmt.plain(newest.label)}: {value} over {over}")
     about = METRICS[metric].description if metric in METRICS else ""
     st.caption(f"{about} {fmt.device_label(series['device'])}. Click a point to open its run.")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from enginewatch_dashboards import format as fmt
 from enginewatch_dashboards.figures.sketch import Part, Sketch
@@ -56,7 +57,7 @@ def trend(
     placed = _place_runs(points, runs, axis)
     if dots:
         _add_runs(sketch, placed, metric)
-    _add_baseline(sketch, points)
+    _add_baseline(sketch, points, _x(points, axis))
     _add_sessions(sketch, points, metric, axis)
     _add_strip(sketch, placed)
     _add_changes(sketch, changes, axis)
@@ -87,7 +88,7 @@ def _tick(point: SessionPoint) -> str:
     return f"{label}<br>{point.started_at:%b %d}"
 
 
-def _x(points: Sequence[SessionPoint], axis: str) -> np.ndarray[Any, Any]:
+def _x(points: Sequence[SessionPoint], axis: str) -> NDArray[Any]:
     if axis == "time":
         return np.array([point.started_at.replace(tzinfo=None) for point in points], dtype="datetime64[ms]")
     return np.array([point.place for point in points], dtype=np.float64)
@@ -107,7 +108,7 @@ def _place_runs(points: Sequence[SessionPoint], runs: Sequence[Row], axis: str) 
     ]
 
 
-def _xs(placed: Sequence[tuple[Any, Row]]) -> np.ndarray[Any, Any]:
+def _xs(placed: Sequence[tuple[Any, Row]]) -> NDArray[Any]:
     return np.array([x for x, _ in placed])
 
 
@@ -204,15 +205,17 @@ def session_hover(point: SessionPoint, metric: str) -> str:
     )
 
 
-def _add_baseline(sketch: Sketch, points: Sequence[SessionPoint]) -> None:
+def _add_baseline(sketch: Sketch, points: Sequence[SessionPoint], x: NDArray[Any]) -> None:
     point = next((point for point in points if point.is_baseline and point.value is not None), None)
     if point is None:
         return
     if point.low is not None and point.high is not None:
         sketch.band(BASELINE_TINT, x0=0, x1=1, xref="paper", y0=point.low, y1=point.high, yref="y")
     sketch.rule(y=point.value, colour=BLUE, width=1)
-    sketch.note(f"baseline {point.label}", BLUE, x=1, xref="paper", y=point.value, yref="y", xanchor="right",
-                yanchor="top")  # fmt: skip
+    # The rule spans the plot; the trace between the first and the last session names it in the legend.
+    ends, level = x[[0, -1]], np.array([point.value, point.value])
+    line = {"color": BLUE, "dash": "dash", "width": 1}
+    sketch.trace("scatter", x=ends, y=level, mode="lines", name=f"baseline {point.label}", line=line, hoverinfo="skip")
 
 
 def _add_strip(sketch: Sketch, placed: list[tuple[Any, Row]]) -> None:
@@ -238,7 +241,7 @@ def _add_strip(sketch: Sketch, placed: list[tuple[Any, Row]]) -> None:
 def _add_changes(sketch: Sketch, changes: Sequence[Change], axis: str) -> None:
     if not changes:
         return
-    places = [_change_x(change, axis) for change in changes]
+    name, places = "environment changed", [_change_x(change, axis) for change in changes]
     for place, change in zip(places, changes, strict=True):
         sketch.rule(x=place, colour=PURPLE, dash="dot")
         sketch.note(change.title, PURPLE, x=place, y=1, yref="paper", xanchor="left", yanchor="top", xshift=4)
@@ -248,7 +251,7 @@ def _add_changes(sketch: Sketch, changes: Sequence[Change], axis: str) -> None:
         y=np.ones(len(places)),
         yaxis="y2",
         mode="markers",
-        name="environment changed",
+        name=name,
         marker={"symbol": "triangle-up", "size": 10, "color": PURPLE},
         hovertext=text_array(
             [hover(["<b>environment changed</b>", *change.sentence.split("; ")]) for change in changes]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import streamlit as st
 
 from enginewatch_dashboards import attention, tiles
@@ -25,11 +27,11 @@ def draw(store: Store) -> None:
     cases, verdicts, findings = (store.rows(name, sessions=ids) for name in ("cases", "verdicts", "findings"))
     overview_head.headline(tiles.headline(cases, verdicts), shown)
     only = verdict_list.verdict_counts(verdicts, state.verdict)
-    _tiles(store, tiles.make_tiles(cases, verdicts))
+    _tiles(store, tiles.make_tiles(cases, verdicts), until={row["session_id"]: row["started_at"] for row in shown})
     halves = st.grid(2, gap="medium", min_column_width=HALF_PX)
     with halves.cell():
         st.subheader("What to look at")
-        look_at.look_at(attention.items(findings, cases))
+        look_at.look_at(attention.items(findings, cases), is_judged=bool(verdicts or findings))
     with halves.cell():
         st.subheader("Your limits")
         limits.limits(attention.limit_lines(findings))
@@ -38,13 +40,14 @@ def draw(store: Store) -> None:
     verdict_list.verdict_list(verdicts, only)
 
 
-def _tiles(store: Store, items: list[tiles.Tile]) -> None:
+def _tiles(store: Store, items: list[tiles.Tile], *, until: dict[str, datetime]) -> None:
     series = [item.series_id for item in items if item.series_id]
     metrics = sorted({item.metric for item in items if item.metric} | set(tiles.PRIMARY_METRICS))
-    spark = store.rows("spark", series=series, metrics=metrics, limit=SPARK_SESSIONS)
+    spark = store.rows("spark", series=series, metrics=metrics, limit=SPARK_SESSIONS, until=max(until.values()))
     grid = st.grid(4, border=True, min_column_width=TILE_PX)
     for item in items[: tiles.MAX_TILES]:
-        mine = [row for row in spark if row["series_id"] == item.series_id]
+        end = until[item.session_id]
+        mine = [row for row in spark if row["series_id"] == item.series_id and row["started_at"] <= end]
         metric = item.metric or next((m for m in tiles.PRIMARY_METRICS if any(r["metric"] == m for r in mine)), None)
         with grid.cell(), st.container(gap="xxsmall"):
             tile(item, metric, locations([row for row in mine if row["metric"] == metric]))

@@ -7,9 +7,9 @@ import streamlit as st
 from enginewatch_dashboards import format as fmt
 from enginewatch_dashboards.components import empty, frame, links
 from enginewatch_dashboards.components.inputs import select
-from enginewatch_dashboards.components.overview_head import session_words
+from enginewatch_dashboards.components.overview_head import named_session, session_words
 from enginewatch_dashboards.components.run_list import run_list
-from enginewatch_dashboards.data import MAX_SESSIONS, Row, Store
+from enginewatch_dashboards.data import MAX_SESSIONS, Store
 from enginewatch_dashboards.state import CHOICES, RunsState, parse, to_query
 from enginewatch_dashboards.theme import STATUSES
 from enginewatch_db.model import RunStatus
@@ -35,7 +35,7 @@ def draw(store: Store) -> None:
 def _filters(store: Store, state: RunsState) -> RunsState:
     values = store.rows("run_filters")
     sessions = {row["session_id"]: row for row in store.rows("sessions", limit=MAX_SESSIONS)}
-    given = next((sid for sid, row in sessions.items() if _is_named(row, state.session)), None)
+    given = named_session(list(sessions.values()), state.session)
     grid = st.grid(6, min_column_width=180)
     found: dict[str, str | None] = {}
     with grid.cell():
@@ -52,10 +52,6 @@ def _filters(store: Store, state: RunsState) -> RunsState:
         found["valid"] = select("Validity", CHOICES["valid"], param="valid", value=state.valid, any_word="all",
                                 words=VALID_WORDS.__getitem__)  # fmt: skip
     return RunsState(**found)
-
-
-def _is_named(row: Row, name: str | None) -> bool:
-    return name is not None and (row["session_id"].startswith(name) or row["label"] == name)
 
 
 frame.show(draw)

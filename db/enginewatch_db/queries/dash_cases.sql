@@ -1,4 +1,4 @@
--- The cases of some sessions: how many runs, how they ended, and how much history their series has.
+-- The cases of some sessions: how many runs, how they ended, and how much history their series had by then.
 WITH chosen AS (SELECT unnest($sessions)::UUID AS session_id),
 cases AS (
   SELECT
@@ -22,6 +22,9 @@ cases AS (
 )
 SELECT
   c.* REPLACE (c.session_id::VARCHAR AS session_id, c.series_id::VARCHAR AS series_id),
-  (SELECT count(DISTINCT p.session_id) FROM runs p WHERE p.series_id = c.series_id AND p.valid) AS sessions_with_data
-FROM cases c
+  (
+    SELECT count(DISTINCT p.session_id) FROM runs p JOIN sessions ps ON ps.session_id = p.session_id
+    WHERE p.series_id = c.series_id AND p.valid AND ps.started_at <= se.started_at
+  ) AS sessions_with_data
+FROM cases c JOIN sessions se ON se.session_id = c.session_id
 ORDER BY c.model, c.case_key
