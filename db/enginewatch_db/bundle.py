@@ -170,12 +170,19 @@ def read(path: Path) -> Bundle:
     record = _record(path, manifest)
     tables = {}
     size = (path / MANIFEST).stat().st_size
-    for name, facts in dict(manifest.get("files", {})).items():
+    for name, sha256 in _listed_files(path, manifest).items():
         file = path / name
         if not file.is_file():
             raise BundleError(f"{path} is half a bundle: {name} is absent", remedy="run that case again")
-        if _sha256(file) != facts["sha256"]:
+        if _sha256(file) != sha256:
             raise BundleError(f"{file} was cut or altered: its checksum differs", remedy="run that case again")
         tables[name.removesuffix(".parquet")] = file
         size += file.stat().st_size
     return Bundle(path=path, record=record, tables=tables, sha256=_sha256(path / MANIFEST), size_bytes=size)
+
+
+def _listed_files(path: Path, manifest: Json) -> dict[str, str]:
+    try:
+        return {str(name): str(facts["sha256"]) for name, facts in manifest["files"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{path / MANIFEST} does not list its files: {error}") from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import duckdb
 
-from enginewatch_db.errors import StorageError, StoreLockedError, UsageError
+from enginewatch_db.errors import DiskFullError, StorageError, StoreLockedError, UsageError
 from enginewatch_db.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def writer(workspace: Workspace, *, wait_s: float = WRITER_WAIT_S) -> Iterator[d
     Raises:
         StoreLockedError: Another process wrote for longer than ``wait_s``.
         StoreVersionError: The store was written by a newer enginewatch.
-        StorageError: The file is not a store.
+        DiskFullError: No space was left; what was not committed is not in the store.
+        StorageError: The file is not a store, or cannot be written.
     """
     from enginewatch_db.migrate import migrate
     from enginewatch_db.publish import publish
@@ -70,9 +71,24 @@ def writer(workspace: Workspace, *, wait_s: float = WRITER_WAIT_S) -> Iterator[d
         try:
             migrate(connection, workspace.store)
             yield connection
+        except duckdb.Error as error:
+            raise _failed_write(workspace, error) from error
         finally:
             connection.close()
         publish(workspace)
+
+
+def _failed_write(workspace: Workspace, error: duckdb.Error) -> StorageError:
+    reason = str(error).splitlines()[0]
+    if "No space left" in str(error):
+        return DiskFullError(
+            f"no space left while writing {workspace.store}: {reason}",
+            remedy="free some space, then `enginewatch ingest`: the bundles are safe in the spool",
+        )
+    return StorageError(
+        f"{workspace.store} cannot be written: {reason}",
+        remedy="the bundles are safe; `enginewatch db rebuild` makes the store again",
+    )
 
 
 def _open_writer(path: Path) -> duckdb.DuckDBPyConnection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ import duckdb
 from enginewatch_db import ids
 from enginewatch_db.bundle import TEMPORARY_PREFIX, Bundle, read
 from enginewatch_db.connect import writer
-from enginewatch_db.errors import BundleError
+from enginewatch_db.errors import BundleError, StorageError
 from enginewatch_db.model import BUNDLE_SCHEMA, IDENTITY_VERSION, Json, RunRecord
 from enginewatch_db.tables import SCHEMAS
 from enginewatch_db.workspace import Workspace
@@ -55,7 +56,7 @@ def ingest(workspace: Workspace, *, wait_s: float = 60.0) -> IngestReport:
             try:
                 bundle = read(path)
                 is_new = insert(connection, bundle)
-            except (BundleError, duckdb.ConversionException, duckdb.InvalidInputException) as error:
+            except (BundleError, duckdb.DataError, duckdb.IntegrityError, duckdb.ProgrammingError) as error:
                 _quarantine(workspace, connection, path, str(error).splitlines()[0], quarantined)
                 continue
             (ingested if is_new else known).append(bundle.record.run_id)
@@ -63,20 +64,52 @@ def ingest(workspace: Workspace, *, wait_s: float = 60.0) -> IngestReport:
     return IngestReport(ingested=tuple(ingested), known=tuple(known), quarantined=quarantined)
 
 
-def rebuild(workspace: Workspace) -> IngestReport:
-    """Make the store again from the bundles in ``done``; verdicts, findings and baselines are kept.
+CONCLUSIONS = ("baselines", "verdicts", "findings", "finding_events")
+"""What people and judges added: it is in no bundle, so a rebuild takes it over from the old file."""
+
+
+def rebuild(workspace: Workspace) -> tuple[IngestReport, Path | None]:
+    """Make the store again from the bundles in ``done``; verdicts, findings and baselines are taken over.
+
+    Returns:
+        What was ingested, and where the old file is kept; ``None`` where there was none.
 
     Raises:
-        StorageError: As ``ingest``.
+        StoreLockedError: A session measures, or another process writes.
+        StorageError: As ``ingest``; also when the old file cannot be read, after the runs are in the new one.
     """
-    for path in sorted(workspace.done.glob("dt=*/*")):
-        _move(path, workspace.spool)
-    aside = workspace.store.with_suffix(".before-rebuild.duckdb")
-    with workspace.lock("ingest", wait_s=60.0, busy="another enginewatch process writes to the store"):
+    aside = None
+    with (
+        workspace.lock("session", wait_s=0.0, busy="a session measures with this store"),
+        workspace.lock("ingest", wait_s=60.0, busy="another enginewatch process writes to the store"),
+    ):
         if workspace.store.exists():
+            aside = workspace.root / f"store.before-rebuild-{time.time_ns()}.duckdb"
             workspace.store.replace(aside)
         workspace.store.with_suffix(".duckdb.wal").unlink(missing_ok=True)
-    return ingest(workspace)
+        for path in sorted(workspace.done.glob("dt=*/*")):
+            _move(path, workspace.spool)
+    report = ingest(workspace)
+    if aside is not None:
+        _take_over(workspace, aside)
+    return report, aside
+
+
+def _take_over(workspace: Workspace, aside: Path) -> None:
+    quoted = str(aside).replace("'", "''")
+    with writer(workspace) as connection:
+        try:
+            connection.execute(f"ATTACH '{quoted}' AS old (READ_ONLY)")
+        except duckdb.Error as error:
+            raise StorageError(
+                f"the runs are in the new store, but {aside} cannot be read: {str(error).splitlines()[0]}",
+                remedy="accept a baseline again, and `enginewatch judge --again`",
+            ) from error
+        connection.execute("BEGIN")
+        for table in CONCLUSIONS:
+            connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM old.{table}")  # noqa: S608
+        connection.execute("COMMIT")
+        connection.execute("DETACH old")
 
 
 def _set_half_bundles_aside(

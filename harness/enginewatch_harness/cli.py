@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 
 import click
 
@@ -84,12 +85,16 @@ def main(arguments: list[str] | None = None) -> None:
         complain(error)
         code = error.exit_code
     except KeyboardInterrupt:
-        say("enginewatch: interrupted; finished runs are in the store")
+        say("enginewatch: interrupted")
         code = ExitCode.INTERRUPTED
     except BrokenPipeError:
         # The reader of our output (head, less) went away; that is no fault of ours.
         sys.stderr.close()
         code = ExitCode.PASS
+    except Exception:  # noqa: BLE001 (process boundary: Python's own exit status 1 would mean "regression" here)
+        traceback.print_exc()
+        say("enginewatch: this is a bug; please report it with the lines above")
+        code = ExitCode.FAILED
     sys.exit(int(code or 0))
 
 

@@ -58,7 +58,7 @@ class Journal:
 
     @classmethod
     def newest_unfinished(cls, workspace: Workspace, plan_name: str, plan_sha256: str) -> Journal:
-        """Return the newest session of this plan that did not end.
+        """Return the newest session of this plan, which did not end.
 
         Raises:
             UsageError: There is none, or the plan has changed since.
@@ -68,8 +68,10 @@ class Journal:
                 content = json.loads(path.read_text(encoding="utf-8"))
             except ValueError:
                 continue
-            if content["plan_name"] != plan_name or content["finished"]:
+            if content["plan_name"] != plan_name:
                 continue
+            if content["finished"]:
+                break
             if content["session"]["plan_sha256"] != plan_sha256:
                 raise UsageError(
                     f"the plan {plan_name!r} has changed since session {content['session_id']} began",

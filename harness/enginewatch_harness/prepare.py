@@ -63,9 +63,7 @@ def prepare(case: Case, *, plan: PlanFile, folder: Path, workspace: Workspace) -
     model_sha256: str | None = None
     try:
         if not found.available:
-            raise NotAvailableError(
-                f"backend {case.backend!r} is not available: {found.why}", remedy=found.remedy
-            )
+            raise NotAvailableError(f"backend {case.backend!r} is not available: {found.why}", remedy=found.remedy)
         path, model_sha256 = _model_file(case.model, folder, workspace)
         job = _job(case, plan, path)
         options = backend(case.backend).engine_options(job)

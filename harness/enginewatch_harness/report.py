@@ -17,7 +17,7 @@ from enginewatch_harness.progress import clock
 
 if TYPE_CHECKING:
     from enginewatch_ci.judgement import Judgement
-    from enginewatch_harness.session import SessionOutcome
+    from enginewatch_harness.session_request import SessionOutcome
 
 COLUMNS = {
     "p50 ms": ("latency_p50_ms", "ttft_p50_ms"),
@@ -113,7 +113,8 @@ def closing(workspace: Workspace, outcome: SessionOutcome, judged: Judgement | N
         if failure is None or (failure.code, failure.message) in said:
             continue
         said.add((failure.code, failure.message))
-        lines.append(f"{record.case_key}: {failure.message}" + (f" → {failure.remedy}" if failure.remedy else ""))
+        place = "" if failure.message.startswith(record.case_key) else f"{record.case_key}: "
+        lines.append(f"{place}{failure.message}" + (f" → {failure.remedy}" if failure.remedy else ""))
     lines += [f"quarantined {name}: {reason}" for name, reason in outcome.ingested.quarantined.items()]
     stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.stage_s.items())
     ok = sum(record.status is RunStatus.OK for record in outcome.records)

@@ -19,6 +19,8 @@ from enginewatch_harness.plan_file import PlanFile, ScheduleTable
 from enginewatch_harness.process import run_tool
 
 TICK_S = 1.0
+TURN_WAIT_S = 6 * 3600
+STATE_WAIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,9 @@ def run_in_child(plan_path: Path, workspace: Workspace) -> int:
     logs = workspace.create().work / "schedule"
     logs.mkdir(parents=True, exist_ok=True)
     argv = [sys.executable, "-m", "enginewatch_harness.cli", "run", str(plan_path), "--store", str(workspace.root)]
-    return run_tool([*argv, "--progress", "plain"], log_prefix=logs / plan_path.stem).returncode
+    # Another plan's session may be under way: this one waits for its turn.
+    argv += ["--progress", "plain", "--trigger", "schedule", "--wait-s", str(TURN_WAIT_S)]
+    return run_tool(argv, log_prefix=logs / plan_path.stem).returncode
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,12 +109,16 @@ class Scheduler:
 
     def _serve(self) -> None:
         due = self._due or self.now()
-        state = read_state(self.state_path)
-        write_state(self.state_path, {**state, self.plan.name: Served(due=due.isoformat(), exit_code=None)})
+        self._note(Served(due=due.isoformat(), exit_code=None))
         code = self.start_session(self.plan_path, self.workspace)
-        write_state(self.state_path, {**state, self.plan.name: Served(due=due.isoformat(), exit_code=code)})
+        self._note(Served(due=due.isoformat(), exit_code=code))
         self.say(f"session of {self.plan.name} ended with exit code {code}")
         self._arm(first_due(self.rule, due, self.now()) if self.rule.catch_up else next_due(self.rule, self.now()))
+
+    def _note(self, served: Served) -> None:
+        # Several plans share the file: each reads what is there now and replaces its own entry.
+        with self.workspace.lock("schedule", wait_s=STATE_WAIT_S, busy="another scheduler writes its state"):
+            write_state(self.state_path, {**read_state(self.state_path), self.plan.name: served})
 
     def tick(self) -> bool:
         """Serve what is due; return whether a session ran."""
@@ -120,7 +128,17 @@ class Scheduler:
         return bool(due)
 
     def run_forever(self, sessions: int | None) -> None:
-        """Tick until ``sessions`` sessions ran; ``None``: for ever."""
+        """Serve the rule until ``sessions`` sessions ran; ``None``: for ever.
+
+        Raises:
+            StoreLockedError: Another scheduler serves the same plan with this store.
+        """
+        busy = f"another scheduler serves plan {self.plan.name!r}"
+        with self.workspace.lock(f"schedule-{self.plan.name}", wait_s=0.0, busy=busy):
+            self._serve_all(sessions)
+
+    def _serve_all(self, sessions: int | None) -> None:
+        self.start()
         served = 0
         while sessions is None or served < sessions:
             served += self.tick()

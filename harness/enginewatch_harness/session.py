@@ -6,6 +6,7 @@ Whatever happens (Ctrl-C, a killed child, ``kill -9``), a run whose bundle was r
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -14,99 +15,31 @@ from pathlib import Path
 
 from enginewatch_collector.process import CollectorProcess
 from enginewatch_db import bundle, ids
-from enginewatch_db.errors import BackendError, EnginewatchError
-from enginewatch_db.ingest import IngestReport, ingest
-from enginewatch_db.model import EngineRecord, Failure, Json, RunRecord, RunStatus
+from enginewatch_db.errors import BackendError, DiskFullError, EnginewatchError, StorageError, StoreLockedError
+from enginewatch_db.ingest import ingest
+from enginewatch_db.model import EngineRecord, Failure, Json, RunRecord
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness import assemble, events, preflight, provenance
 from enginewatch_harness.backends.base import Job
 from enginewatch_harness.engine_cache import obtain
 from enginewatch_harness.journal import Journal
-from enginewatch_harness.matrix import Case, Turn, estimate_s, expand, order
-from enginewatch_harness.plan_file import PlanFile
+from enginewatch_harness.matrix import Case, Turn, estimate_s, order
 from enginewatch_harness.prepare import Prepared, check_models, prepare
-from enginewatch_harness.registry import backend_names
+from enginewatch_harness.session_request import SessionOutcome, SessionRequest, as_begun, plan_cases
 from enginewatch_harness.wire import WorkOrder
 from enginewatch_harness.workers import run_worker
 
-BUILD_TIMEOUT_S = 1800.0
+BUILD_TIMEOUT_S = 2 * 3600.0
+"""Longer than any backend's own limit (``build_timeout_s``), which says better what was too slow."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionRequest:
-    """What the user asked for.
-
-    Attributes:
-        plan: The plan.
-        plan_path: Its file: relative paths in it start from its folder.
-        plan_sha256: Hash of its text.
-        label: Free name of the session, usable as a REF.
-        resume: Go on with the newest unfinished session of this plan.
-        cases: Restrict to the cases whose key contains one of these texts; empty: all.
-        inject: Test-only: part of a case key → extra milliseconds in each of its inferences.
-        trigger: Who started it: ``cli`` or ``schedule``.
-    """
-
-    plan: PlanFile
-    plan_path: Path
-    plan_sha256: str
-    label: str | None = None
-    resume: bool = False
-    cases: tuple[str, ...] = ()
-    inject: dict[str, float] = field(default_factory=dict)
-    trigger: str = "cli"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionOutcome:
-    """What a session brought.
-
-    Attributes:
-        records: All runs of the session, those of an earlier attempt included.
-        ingested: What the last pass over the spool did.
-        wall_s: From start to end.
-        stage_s: Seconds per stage: ``prepare``, ``build``, ``measure``, ``ingest``.
-    """
-
-    session_id: str
-    records: tuple[RunRecord, ...]
-    ingested: IngestReport
-    wall_s: float
-    stage_s: dict[str, float]
+LAST_INGEST_WAIT_S = 5.0
+WORTH_ANOTHER_TRY = frozenset({"killed", "timeout"})
+"""Failures of the moment, not of the case: ``--resume`` tries them again."""
 
 
 def utc_now() -> str:
     """Return the wall time as ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat()
-
-
-def plan_cases(request: SessionRequest) -> tuple[Case, ...]:
-    """Return the cases that the request asks for, with what is to be injected.
-
-    Raises:
-        PlanError: The matrix is impossible, or no case fits ``request.cases``.
-    """
-    from dataclasses import replace
-
-    from enginewatch_db.errors import PlanError, UsageError
-
-    cases = expand(request.plan, backend_names())
-    if request.cases:
-        chosen = tuple(case for case in cases if any(part in case.key for part in request.cases))
-        if not chosen:
-            known = ", ".join(case.key for case in cases[:6])
-            raise PlanError(f"no case fits {', '.join(request.cases)!r}", remedy=f"the cases are {known}, ...")
-        cases = chosen
-    for part in request.inject:
-        if not any(part in case.key for case in cases):
-            known = ", ".join(case.key for case in cases)
-            raise UsageError(f"--inject {part!r} fits no case", remedy=f"the cases are {known}")
-
-    def injected(case: Case) -> Case:
-        delays = [delay_ms for part, delay_ms in request.inject.items() if part in case.key]
-        return replace(case, options={**case.options, "inject_delay_ms": sum(delays)}) if delays else case
-
-    return tuple(injected(case) for case in cases)
 
 
 def run_session(request: SessionRequest, workspace: Workspace, listen: events.Listener) -> SessionOutcome:
@@ -119,19 +52,27 @@ def run_session(request: SessionRequest, workspace: Workspace, listen: events.Li
         DiskFullError: A bundle could not be written; the finished runs are kept.
         KeyboardInterrupt: Ctrl-C; the finished runs are in the store.
     """
-    cases = plan_cases(request)
     folder = request.plan_path.absolute().parent
+    plan_cases(request)
     check_models(request.plan, folder)
     workspace.create()
     preflight.check_host(workspace)
-    with workspace.lock("session", wait_s=0.0, busy="another session measures with this store"):
-        journal = _journal(request, workspace, cases, folder)
-        return _Session(request=request, workspace=workspace, listen=listen, journal=journal, cases=cases).run(folder)
+    busy = "another session measures with this store"
+    with workspace.lock("session", wait_s=request.wait_s, busy=busy):
+        # Before anything is measured: what a killed session left goes in, and a store that cannot be written shows.
+        ingest(workspace)
+        journal = None
+        if request.resume:
+            journal = Journal.newest_unfinished(workspace, request.plan.name, request.plan_sha256)
+            request = as_begun(request, journal.session)
+        cases = plan_cases(request)
+        ready = {case.key: prepare(case, plan=request.plan, folder=folder, workspace=workspace) for case in cases}
+        journal = journal or _begin(request, workspace, cases, folder)
+        session = _Session(request=request, workspace=workspace, listen=listen, journal=journal, cases=cases)
+        return session.run(ready)
 
 
-def _journal(request: SessionRequest, workspace: Workspace, cases: tuple[Case, ...], folder: Path) -> Journal:
-    if request.resume:
-        return Journal.newest_unfinished(workspace, request.plan.name, request.plan_sha256)
+def _begin(request: SessionRequest, workspace: Workspace, cases: tuple[Case, ...], folder: Path) -> Journal:
     session: Json = {
         "started_at": utc_now(),
         "plan_sha256": request.plan_sha256,
@@ -141,6 +82,7 @@ def _journal(request: SessionRequest, workspace: Workspace, cases: tuple[Case, .
         "repeats": request.plan.repeats,
         "trigger": request.trigger,
         "cases": [case.key for case in cases],
+        "inject": request.inject,
         **provenance.git_facts(folder),
     }
     return Journal.begin(workspace, ids.new_run_id(), request.plan.name, session)
@@ -164,28 +106,25 @@ class _Session:
     spent_s: float = 0.0
     measured: int = 0
 
-    def run(self, folder: Path) -> SessionOutcome:
+    def run(self, ready: dict[str, Prepared]) -> SessionOutcome:
         began = time.monotonic()
         self.records = self.journal.finished_runs(self.workspace)
         turns = order(self.cases, self.request.plan.repeats, int(self.journal.session["seed"]))
         self._announce(turns)
-        report = IngestReport(ingested=(), known=(), quarantined={})
         try:
-            with self._stage("prepare"):
-                ready = {
-                    case.key: prepare(case, plan=self.request.plan, folder=folder, workspace=self.workspace)
-                    for case in self.cases
-                }
             with self._stage("build"):
                 self._build_all(ready)
             with self._stage("measure"):
                 self._measure_all(turns, ready)
+        except BaseException:
+            # Ctrl-C or a full disk: what was measured goes in, and the reason for the end stays the one that is told.
+            with contextlib.suppress(StorageError):
+                ingest(self.workspace, wait_s=LAST_INGEST_WAIT_S)
+            raise
+        if not self._repeatable():
             self.journal.finish()
-            shutil.rmtree(self.journal.folder / "runs", ignore_errors=True)
-        finally:
-            # Also after Ctrl-C or a full disk: what was measured goes into the store.
-            with self._stage("ingest"):
-                report = ingest(self.workspace)
+        with self._stage("ingest"):
+            report = ingest(self.workspace)
         return SessionOutcome(
             session_id=self.journal.session_id,
             records=tuple(sorted(self.records, key=lambda record: record.order_idx)),
@@ -193,6 +132,18 @@ class _Session:
             wall_s=time.monotonic() - began,
             stage_s=self.stage_s,
         )
+
+    def _done(self) -> set[tuple[str, int]]:
+        """Return what needs no further attempt: a run that was killed or timed out does."""
+        return {
+            (record.case_key, record.repeat)
+            for record in self.records
+            if record.failure is None or record.failure.code not in WORTH_ANOTHER_TRY
+        }
+
+    def _repeatable(self) -> bool:
+        tried = {(record.case_key, record.repeat) for record in self.records}
+        return bool(tried - self._done())
 
     def _stage(self, name: str) -> _Stage:
         return _Stage(name=name, into=self.stage_s)
@@ -238,6 +189,7 @@ class _Session:
         if result.engine is None:
             failure = result.failure or Failure(code="build_failed", message=f"no engine for {item.case.key}")
             raise BackendError(failure.message, code=failure.code, remedy=failure.remedy)
+        shutil.rmtree(scratch, ignore_errors=True)
         return result.engine
 
     def _scratch(self, name: str) -> Path:
@@ -247,7 +199,7 @@ class _Session:
         return scratch
 
     def _measure_all(self, turns: tuple[Turn, ...], ready: dict[str, Prepared]) -> None:
-        done = {(record.case_key, record.repeat) for record in self.records}
+        done = self._done()
         for number, turn in enumerate(turns, 1):
             key = turn.case.key
             if (key, turn.repeat) in done:
@@ -260,8 +212,15 @@ class _Session:
                 continue
             self._measure(turn, ready[key], number, len(turns))
             if turn.repeat != turns[min(number, len(turns) - 1)].repeat:
-                with self._stage("ingest"):
-                    ingest(self.workspace)
+                self._ingest_block()
+
+    def _ingest_block(self) -> None:
+        try:
+            with self._stage("ingest"):
+                ingest(self.workspace, wait_s=0.0)
+        except StoreLockedError as error:
+            # The bundles are safe in the spool; the next pass takes them.
+            self.listen(events.Note(text=str(error)))
 
     def _measure(self, turn: Turn, item: Prepared, number: int, total: int) -> None:
         left = total - number + 1
@@ -302,6 +261,8 @@ class _Session:
                 collector.kill()
         if result.measurement is None:
             failure = result.failure or Failure(code="crashed", message=f"{turn.case.key} brought no result")
+            if failure.code == "disk_full":
+                raise DiskFullError(failure.message, remedy=failure.remedy)
             record = assemble.failed_run(
                 stamp,
                 item,
@@ -389,13 +350,3 @@ def _stop_collector(collector: CollectorProcess | None) -> assemble.Telemetry | 
         # The run itself is whole; it gets the reason telemetry_absent.
         return None
     return assemble.Telemetry(table=result.table, quality=result.quality, devices=result.devices)
-
-
-def failed_cases(records: tuple[RunRecord, ...]) -> dict[str, Failure]:
-    """Return case → failure for the cases that have a failed run and no good one."""
-    good = {record.case_key for record in records if record.status is RunStatus.OK}
-    return {
-        record.case_key: record.failure
-        for record in records
-        if record.failure is not None and record.status is RunStatus.FAILED and record.case_key not in good
-    }

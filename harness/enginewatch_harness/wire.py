@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 JOB = "job.json"
 EVENTS = "events.jsonl"
 RESULT = "result.json"
-LOGS = ("worker.stdout.log", "worker.stderr.log")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +107,7 @@ def write_result(folder: Path, result: WorkResult) -> None:
         engine=result.engine,
         failure=result.failure,
         sentinel_ns=result.sentinel_ns,
-        facts=_Facts(**{item.name: getattr(measurement, item.name) for item in fields(_Facts)})
-        if measurement
-        else None,
+        facts=_Facts(**_shared(measurement)) if measurement else None,
         tables=tuple(sorted(tables)),
     )
     temporary = folder / f"{RESULT}.tmp"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import time
@@ -79,7 +80,16 @@ def main() -> int:
                 code="crashed", message=f"{type(error).__name__}: {error}", remedy=f"read {folder}/worker.stderr.log"
             )
         )
-    write_result(folder, result)
+    try:
+        write_result(folder, result)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        for table in folder.glob("*.parquet"):
+            table.unlink()
+        message = f"no space left while a worker wrote its result into {folder}"
+        remedy = "free some space, then `enginewatch run PLAN --resume`"
+        write_result(folder, WorkResult(failure=Failure(code="disk_full", message=message, remedy=remedy)))
     return 0
 
 

@@ -15,6 +15,7 @@ from enginewatch_harness.process import start, stop_group, tail
 from enginewatch_harness.wire import EVENTS, WorkOrder, WorkResult, read_result, write_order
 
 POLL_S = 0.05
+_LIMIT = {"measure": "raise measure.timeout_s in the plan", "build": "build a smaller model or with fewer tactics"}
 GRACE_S = 5.0
 
 
@@ -25,6 +26,7 @@ class Followed:
     t0_ns: int = 0
     end_ns: int = 0
     entered: list[tuple[Phase, int]] = field(default_factory=list)
+    partial: str = ""
 
     def take(self, event: Json) -> None:
         """Note one event."""
@@ -32,6 +34,15 @@ class Followed:
         self.t0_ns = int(event.get("t0_ns", self.t0_ns))
         if "phase" in event:
             self.entered.append((Phase(event["phase"]), int(event["t_ns"])))
+
+    def drain(self, text: str, on_progress: Callable[[int, float | None], None]) -> None:
+        """Take the whole lines of ``text``; the beginning of one that is still being written waits for the rest."""
+        *lines, self.partial = (self.partial + text).split("\n")
+        for line in lines:
+            event = json.loads(line)
+            self.take(event)
+            if "n" in event:
+                on_progress(int(event["n"]), event["median_ms"])
 
     def phases(self) -> tuple[PhaseMark, ...]:
         """Return the phases: each ends where the next begins."""
@@ -65,24 +76,14 @@ def run_worker(
     try:
         with (folder / EVENTS).open(encoding="utf-8") as stream:
             while process.poll() is None and not timed_out:
-                _drain(stream.readlines(), followed, on_progress)
+                followed.drain(stream.read(), on_progress)
                 time.sleep(POLL_S)
-                timed_out = time.monotonic() > deadline
-            _drain(stream.readlines(), followed, on_progress)
+                timed_out = time.monotonic() > deadline and process.poll() is None
+            followed.drain(stream.read(), on_progress)
     finally:
         returncode = stop_group(process, 0.0 if timed_out else GRACE_S)
     result = None if timed_out else read_result(folder)
     return result or WorkResult(failure=_failure(folder, order, returncode, timeout_s, timed_out=timed_out)), followed
-
-
-def _drain(lines: list[str], followed: Followed, on_progress: Callable[[int, float | None], None]) -> None:
-    for line in lines:
-        if not line.endswith("\n"):
-            continue
-        event = json.loads(line)
-        followed.take(event)
-        if "n" in event:
-            on_progress(int(event["n"]), event["median_ms"])
 
 
 def _failure(folder: Path, order: WorkOrder, returncode: int, timeout_s: float, *, timed_out: bool) -> Failure:
@@ -91,7 +92,7 @@ def _failure(folder: Path, order: WorkOrder, returncode: int, timeout_s: float, 
         return Failure(
             code="timeout",
             message=f"the {what} did not end within {timeout_s:g} s",
-            remedy="raise measure.timeout_s in the plan, or read the logs kept in the work folder",
+            remedy=f"{_LIMIT[order.action]}; its logs are in {folder}",
         )
     if returncode < 0:
         name = signal.Signals(-returncode).name

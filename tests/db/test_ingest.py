@@ -14,6 +14,7 @@ from enginewatch_db import bundle
 from enginewatch_db.connect import Reader, writer
 from enginewatch_db.errors import BundleError, StorageError, StoreLockedError, StoreVersionError, UsageError
 from enginewatch_db.ingest import ingest, pending, rebuild
+from enginewatch_db.judgements import accept
 
 
 def count(workspace, table: str) -> int:
@@ -110,7 +111,7 @@ def test_a_failed_insert_leaves_nothing_of_the_run(workspace, make_run, monkeypa
         raise duckdb.IOException("disk")
 
     monkeypatch.setattr(module, "_insert_run", fail)
-    with pytest.raises(duckdb.IOException):
+    with pytest.raises(StorageError, match="cannot be written: disk"):
         ingest(workspace)
     monkeypatch.undo()
     assert path.exists()
@@ -228,9 +229,34 @@ def test_the_store_can_be_rebuilt_from_bundles(workspace, make_run):
         record, tables = make_run(repeat=repeat)
         bundle.write(workspace.spool, record, tables)
     ingest(workspace)
-    workspace.store.unlink()
-    assert len(rebuild(workspace).ingested) == 3
+    accept(workspace, "test-plan", record.session_id, by="ada", reason="first")
+    report, aside = rebuild(workspace)
+    assert len(report.ingested) == 3
+    assert aside is not None
     assert count(workspace, "runs") == 3
+    assert count(workspace, "baselines") == 1
+    workspace.store.unlink()
+    report, aside = rebuild(workspace)
+    assert (len(report.ingested), aside) == (3, None)
+
+
+def test_an_old_store_that_cannot_be_read_is_told_and_the_runs_are_there(workspace, make_run):
+    record, tables = make_run()
+    bundle.write(workspace.spool, record, tables)
+    ingest(workspace)
+    workspace.store.write_bytes(b"garbage" * 5000)
+    with pytest.raises(StorageError, match="the runs are in the new store"):
+        rebuild(workspace)
+    assert count(workspace, "runs") == 1
+
+
+@pytest.mark.parametrize("files", [[], {"latency_samples.parquet": None}, {"latency_samples.parquet": {}}, None])
+def test_a_manifest_without_its_files_is_quarantined(workspace, make_run, files):
+    record, tables = make_run()
+    path = bundle.write(workspace.spool, record, tables)
+    manifest = json.loads((path / bundle.MANIFEST).read_text())
+    (path / bundle.MANIFEST).write_text(json.dumps({**manifest, "files": files}))
+    assert "does not list its files" in ingest(workspace).quarantined[record.run_id]
 
 
 def test_disk_full_leaves_nothing_behind(workspace, make_run, monkeypatch):

@@ -9,7 +9,8 @@ import pytest
 
 from enginewatch_harness import events
 from enginewatch_harness.plan_file import load_plan
-from enginewatch_harness.session import SessionRequest, run_session
+from enginewatch_harness.session import run_session
+from enginewatch_harness.session_request import SessionRequest
 
 TINY = """
 name = "tiny"

@@ -136,6 +136,28 @@ def test_ingest_tells_what_it_set_aside(monkeypatch, capsys, workspace):
     assert "half a bundle" in capsys.readouterr().err
 
 
+def test_a_bug_ends_with_five_never_with_one(monkeypatch, capsys):
+    monkeypatch.setattr(cli.enginewatch, "main", lambda **_: 1 / 0)
+    assert call("doctor") == ExitCode.FAILED
+    assert "this is a bug" in capsys.readouterr().err
+
+
+def test_a_policy_that_cannot_be_read_costs_no_session(tmp_path, monkeypatch, capsys, tiny_plan):
+    monkeypatch.chdir(tmp_path)
+    path = tiny_plan()
+    path.write_text('policy = "nowhere.toml"\n' + path.read_text())
+    assert call("run", str(path)) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert "nowhere.toml" in said
+    assert "session" not in said
+
+
+def test_resume_takes_nothing_else(tmp_path, monkeypatch, capsys, tiny_plan):
+    monkeypatch.chdir(tmp_path)
+    assert call("run", str(tiny_plan()), "--resume", "--repeats", "3") == ExitCode.USAGE
+    assert "as it began" in capsys.readouterr().err
+
+
 def test_injections_are_parsed_and_refused():
     assert parse_injections(("a/b=1.5",)) == {"a/b": 1.5}
     for text in ("a", "a=", "=1", "a=x", "a=-1", "a=0"):

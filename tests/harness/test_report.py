@@ -13,7 +13,7 @@ from enginewatch_db.model import Comparison, Effect, Failure, RunStatus, Verdict
 from enginewatch_db.validity import Reason
 from enginewatch_harness import events, report
 from enginewatch_harness.progress import LiveProgress, PlainProgress, clock, headline, make_progress
-from enginewatch_harness.session import SessionOutcome
+from enginewatch_harness.session_request import SessionOutcome
 
 
 @pytest.fixture

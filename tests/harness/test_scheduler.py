@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enginewatch_db.errors import PlanError, StoreLockedError
+from enginewatch_harness.commands.schedule import _rule
 from enginewatch_harness.due import first_due, next_due, with_jitter
 from enginewatch_harness.plan_file import ScheduleTable, parse_plan
 from enginewatch_harness.scheduler import Scheduler, Served, read_state, write_state
@@ -138,6 +140,34 @@ def test_a_session_that_did_not_end_is_told(workspace):
     write_state(bench.scheduler.state_path, {"nightly": Served(due=NOON.isoformat(), exit_code=None)})
     bench.scheduler.start()
     assert "did not end" in bench.said[0]
+
+
+def test_two_plans_keep_their_own_entries(workspace):
+    bench = Bench(workspace, ScheduleTable(every_minutes=60))
+    bench.scheduler.start()
+    write_state(bench.scheduler.state_path, {"other": Served(due=NOON.isoformat(), exit_code=0)})
+    bench.live(1)
+    assert set(read_state(bench.scheduler.state_path)) == {"other", "nightly"}
+
+
+def test_a_second_scheduler_of_the_same_plan_is_refused(workspace):
+    bench = Bench(workspace, ScheduleTable(every_minutes=60))
+    with (
+        workspace.lock("schedule-nightly", wait_s=0, busy="held"),
+        pytest.raises(StoreLockedError, match="another scheduler serves plan 'nightly'"),
+    ):
+        bench.scheduler.run_forever(1)
+
+
+def test_options_change_the_plans_rule_and_keep_the_rest():
+    planned = ScheduleTable(at=["02:00"], jitter_s=60, catch_up=False)
+    changed = _rule(planned, None, (), 5, no_catch_up=False)
+    assert (changed.at, changed.jitter_s, changed.catch_up) == (["02:00"], 5, False)
+    replaced = _rule(planned, 30, (), None, no_catch_up=False)
+    assert (replaced.every_minutes, replaced.at, replaced.jitter_s) == (30, [], 60)
+    assert _rule(None, None, (), None, no_catch_up=True) is None
+    with pytest.raises(PlanError, match="HH:MM"):
+        _rule(None, None, ("25:00",), None, no_catch_up=False)
 
 
 def test_an_unreadable_state_counts_as_none(tmp_path):

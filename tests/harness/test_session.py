@@ -11,10 +11,10 @@ import pytest
 
 from enginewatch_db import bundle
 from enginewatch_db.connect import Reader
-from enginewatch_db.errors import DiskFullError, PlanError, StoreLockedError, UsageError
+from enginewatch_db.errors import DiskFullError, PlanError, StorageError, StoreLockedError, UsageError
 from enginewatch_db.model import Phase, RunStatus
 from enginewatch_harness import events, session, workers
-from enginewatch_harness.session import failed_cases
+from enginewatch_harness.session_request import failed_cases
 
 
 def query(workspace, sql: str) -> list[dict[str, object]]:
@@ -139,11 +139,20 @@ def test_a_killed_worker_costs_one_run(tiny_plan, run_plan, monkeypatch):
         return process
 
     monkeypatch.setattr(workers, "start", start_and_kill_the_third)
-    outcome = run_plan(tiny_plan(batches="1, 2"))
+    path = tiny_plan(batches="1, 2")
+    outcome = run_plan(path)
     failed = [record for record in outcome.records if record.status is RunStatus.FAILED]
     assert [record.failure.code for record in failed] == ["killed"]
     assert "SIGKILL" in failed[0].failure.message
     assert sum(record.status is RunStatus.OK for record in outcome.records) == 3
+
+    # What was killed is worth another try; what ended well is not repeated.
+    monkeypatch.setattr(workers, "start", real_start)
+    again = run_plan(path, resume=True)
+    assert len(again.records) == 5
+    assert sum(record.status is RunStatus.OK for record in again.records) == 4
+    with pytest.raises(UsageError, match="no unfinished session"):
+        run_plan(path, resume=True)
 
 
 def test_ctrl_c_keeps_what_is_finished_and_resume_does_the_rest(workspace, tiny_plan, run_plan):
@@ -167,6 +176,48 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_does_the_rest(workspace, tiny_
     assert query(workspace, "SELECT count(DISTINCT session_id) AS n FROM runs")[0]["n"] == 1
     with pytest.raises(UsageError, match="no unfinished session"):
         run_plan(path, resume=True)
+
+
+def test_a_resumed_session_does_what_it_set_out_to_do_and_no_more(workspace, tiny_plan, run_plan):
+    path = tiny_plan(repeats=1, batches="1, 2, 12")
+
+    class StopAtOnce(list):
+        def append(self, event):
+            if isinstance(event, events.RunFinished):
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(path, heard=StopAtOnce(), cases=("b1", "b12"), inject={"b1": 1.0})
+    outcome = run_plan(path, resume=True)
+    assert sorted(record.case_key[-3:] for record in outcome.records) == ["/b1", "b12"]
+    assert {bool(record.provenance["injected"]) for record in outcome.records} == {True}
+
+
+def test_a_store_that_cannot_be_written_is_found_before_anything_is_measured(workspace, tiny_plan, run_plan):
+    workspace.store.write_bytes(b"not a database" * 1000)
+    heard: list[events.Event] = []
+    with pytest.raises(StorageError, match=r"store\.duckdb"):
+        run_plan(tiny_plan(), heard=heard)
+    assert heard == []
+
+
+def test_options_that_no_backend_knows_leave_no_session_behind(workspace, tiny_plan, run_plan):
+    path = tiny_plan(extra="options = { thread = 2 }")
+    with pytest.raises(PlanError, match="did you mean 'threads'"):
+        run_plan(path)
+    assert list(workspace.work.glob("*/session.json")) == []
+
+
+def test_logs_of_a_failed_run_are_kept_and_those_of_good_runs_are_not(workspace, tiny_plan, run_plan):
+    path = tiny_plan(repeats=1, batches="1")
+    run_plan(path)
+    assert list(workspace.work.glob("*/runs/*")) == []
+    text = path.read_text().replace("duration_s = 0.1", "duration_s = 30").replace("timeout_s = 60", "timeout_s = 2")
+    path.write_text(text)
+    record = run_plan(path).records[0]
+    kept = list(workspace.work.glob("*/runs/*/worker.stderr.log"))
+    assert len(kept) == 1
+    assert str(kept[0].parent) in str(record.failure.remedy)
 
 
 def test_a_changed_plan_is_not_resumed(tiny_plan, run_plan):

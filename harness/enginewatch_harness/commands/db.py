@@ -107,16 +107,18 @@ def schema(workspace: Workspace, *, as_json: bool) -> None:
 @db.command()
 @store_option
 def rebuild(workspace: Workspace) -> None:
-    """Make the store again from the bundles; verdicts are computed again by `enginewatch judge --again`.
+    """Make the store again from the bundles; verdicts, findings and baselines are taken over from the old file.
 
-    The old file is kept beside it as store.before-rebuild.duckdb.
+    The old file is kept beside it.
 
     \b
     Example:
       enginewatch db rebuild
     """
-    report = rebuild_store(workspace)
+    report, aside = rebuild_store(workspace)
     result(f"{len(report.ingested)} runs are in the new store")
+    if aside is not None:
+        say(f"the old file is {aside}")
 
 
 @db.command()

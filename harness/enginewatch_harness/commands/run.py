@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from enginewatch_db.errors import ExitCode, UsageError
+from enginewatch_db.errors import ExitCode, InterruptedRunError, UsageError
 from enginewatch_db.model import RunStatus
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness.commands.options import json_option, store_option
@@ -19,7 +19,8 @@ from enginewatch_harness.progress import clock, make_progress
 
 if TYPE_CHECKING:
     from enginewatch_ci.judgement import Judgement
-    from enginewatch_harness.session import SessionOutcome, SessionRequest
+    from enginewatch_ci.policy import Policy
+    from enginewatch_harness.session_request import SessionOutcome, SessionRequest
 
 
 def parse_injections(given: tuple[str, ...]) -> dict[str, float]:
@@ -63,6 +64,8 @@ def parse_injections(given: tuple[str, ...]) -> dict[str, float]:
     metavar="CASE=MS",
     help="Test only: make the cases whose key contains CASE slower by MS in every inference.",
 )
+@click.option("--wait-s", type=click.FloatRange(0), default=0.0, help="Wait so long for another session to end.")
+@click.option("--trigger", type=click.Choice(["cli", "schedule", "ci"]), default="cli", help="Who starts the session.")
 @json_option
 def run(
     plan: Path,
@@ -77,6 +80,8 @@ def run(
     no_judge: bool,
     kind: str,
     injections: tuple[str, ...],
+    wait_s: float,
+    trigger: str,
     as_json: bool,
 ) -> None:
     """Build, measure, store and judge the cases of PLAN (default: enginewatch.toml).
@@ -91,8 +96,15 @@ def run(
       enginewatch run plan.toml --label before-upgrade
       enginewatch run plan.toml --case encoder --repeats 3 --dry-run
     """
-    from enginewatch_harness.session import SessionRequest, run_session
+    from enginewatch_ci.policy import load_policy
+    from enginewatch_harness.session import run_session
+    from enginewatch_harness.session_request import SessionRequest
 
+    if resume and (cases or repeats or seed is not None or label or injections):
+        raise UsageError(
+            "--resume goes on with a session as it began: it takes no --case, --repeats, --seed, --label or injection",
+            remedy="leave them out, or start a new session without --resume",
+        )
     parsed, plan_sha256 = load_plan(plan)
     changes = {"repeats": repeats, "seed": seed}
     parsed = parsed.model_copy(update={name: value for name, value in changes.items() if value is not None})
@@ -104,15 +116,24 @@ def run(
         resume=resume,
         cases=cases,
         inject=parse_injections(injections),
+        trigger=trigger,
+        wait_s=wait_s,
     )
+    # Read before anything is measured: a policy that cannot be obeyed must not cost a session.
+    policy = load_policy(plan.parent / parsed.policy if parsed.policy else None)
     if dry_run:
         _show_plan(request, as_json=as_json)
         return
     # SIGTERM ends a session as Ctrl-C does: children stopped, finished runs stored.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with make_progress(kind) as listen:
-        outcome = run_session(request, workspace, listen)
-    judged = None if no_judge else _judge(workspace, outcome, plan.parent, parsed.policy)
+    try:
+        with make_progress(kind) as listen:
+            outcome = run_session(request, workspace, listen)
+    except KeyboardInterrupt as error:
+        raise InterruptedRunError(
+            f"interrupted; the finished runs are in {workspace.root}", remedy=f"enginewatch run {plan} --resume"
+        ) from error
+    judged = None if no_judge else _judge(workspace, outcome, policy)
     _show(workspace, outcome, judged, as_json=as_json)
     code = exit_code(outcome)
     if code:
@@ -121,17 +142,19 @@ def run(
 
 def exit_code(outcome: SessionOutcome) -> int:
     """Return 5 when a case has no good run or nothing could be measured at all, else 0."""
-    from enginewatch_harness.session import failed_cases
+    from enginewatch_harness.session_request import failed_cases
 
     measured = any(record.status is RunStatus.OK for record in outcome.records)
     return int(ExitCode.FAILED) if failed_cases(outcome.records) or not measured else 0
 
 
 def _show_plan(request: SessionRequest, *, as_json: bool) -> None:
-    from enginewatch_harness.session import plan_cases
+    from enginewatch_harness.prepare import check_models
+    from enginewatch_harness.session_request import plan_cases
 
     cases = plan_cases(request)
     plan = request.plan
+    check_models(plan, request.plan_path.absolute().parent)
     turns = order(cases, plan.repeats, plan.seed)
     seconds = estimate_s(cases, plan.repeats)
     if as_json:
@@ -143,11 +166,9 @@ def _show_plan(request: SessionRequest, *, as_json: bool) -> None:
         result(f"{turn.order_idx:4d}  {turn.case.key}  #{turn.repeat}")
 
 
-def _judge(workspace: Workspace, outcome: SessionOutcome, folder: Path, policy_path: str | None) -> Judgement:
+def _judge(workspace: Workspace, outcome: SessionOutcome, policy: Policy) -> Judgement:
     from enginewatch_ci.judge import judge
-    from enginewatch_ci.policy import load_policy
 
-    policy = load_policy(folder / policy_path if policy_path else None)
     return judge(workspace.root, candidate=outcome.session_id, policy=policy)
 
 

@@ -1,0 +1,103 @@
+"""What a session is asked to do, and what it brought. Facts, without I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from enginewatch_db.errors import PlanError, UsageError
+from enginewatch_db.ingest import IngestReport
+from enginewatch_db.model import Failure, Json, RunRecord, RunStatus
+from enginewatch_harness.matrix import Case, expand
+from enginewatch_harness.plan_file import PlanFile
+from enginewatch_harness.registry import backend_names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRequest:
+    """What the user asked for.
+
+    Attributes:
+        plan: The plan.
+        plan_path: Its file: relative paths in it start from its folder.
+        plan_sha256: Hash of its text.
+        label: Free name of the session, usable as a REF.
+        resume: Go on with the newest unfinished session of this plan.
+        cases: Restrict to the cases whose key contains one of these texts; empty: all.
+        inject: Test-only: part of a case key → extra milliseconds in each of its inferences.
+        trigger: Who started it: ``cli`` or ``schedule``.
+        wait_s: How long to wait for another session on this store to end.
+        only: Exact keys of the cases, for a session that goes on; empty: all.
+    """
+
+    plan: PlanFile
+    plan_path: Path
+    plan_sha256: str
+    label: str | None = None
+    resume: bool = False
+    cases: tuple[str, ...] = ()
+    inject: dict[str, float] = field(default_factory=dict)
+    trigger: str = "cli"
+    wait_s: float = 0.0
+    only: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOutcome:
+    """What a session brought.
+
+    Attributes:
+        records: All runs of the session, those of an earlier attempt included.
+        ingested: What the last pass over the spool did.
+        wall_s: From start to end.
+        stage_s: Seconds per stage: ``prepare``, ``build``, ``measure``, ``ingest``.
+    """
+
+    session_id: str
+    records: tuple[RunRecord, ...]
+    ingested: IngestReport
+    wall_s: float
+    stage_s: dict[str, float]
+
+
+def plan_cases(request: SessionRequest) -> tuple[Case, ...]:
+    """Return the cases that the request asks for, with what is to be injected.
+
+    Raises:
+        PlanError: The matrix is impossible, or no case fits ``request.cases``.
+    """
+    cases = tuple(
+        case for case in expand(request.plan, backend_names()) if not request.only or case.key in request.only
+    )
+    if request.cases:
+        chosen = tuple(case for case in cases if any(part in case.key for part in request.cases))
+        if not chosen:
+            known = ", ".join(case.key for case in cases[:6])
+            raise PlanError(f"no case fits {', '.join(request.cases)!r}", remedy=f"the cases are {known}, ...")
+        cases = chosen
+    for part in request.inject:
+        if not any(part in case.key for case in cases):
+            known = ", ".join(case.key for case in cases)
+            raise UsageError(f"--inject {part!r} fits no case", remedy=f"the cases are {known}")
+
+    def injected(case: Case) -> Case:
+        delays = [delay_ms for part, delay_ms in request.inject.items() if part in case.key]
+        return replace(case, options={**case.options, "inject_delay_ms": sum(delays)}) if delays else case
+
+    return tuple(injected(case) for case in cases)
+
+
+def failed_cases(records: tuple[RunRecord, ...]) -> dict[str, Failure]:
+    """Return case → failure for the cases that have a failed run and no good one."""
+    good = {record.case_key for record in records if record.status is RunStatus.OK}
+    return {
+        record.case_key: record.failure
+        for record in records
+        if record.failure is not None and record.status is RunStatus.FAILED and record.case_key not in good
+    }
+
+
+def as_begun(request: SessionRequest, session: Json) -> SessionRequest:
+    """Return the request of an unfinished session: what it set out to do, not what the command line leaves out."""
+    plan = request.plan.model_copy(update={"repeats": int(session["repeats"])})
+    return replace(request, plan=plan, only=tuple(session["cases"]), inject=dict(session.get("inject") or {}))
