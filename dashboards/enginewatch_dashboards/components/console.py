@@ -23,22 +23,22 @@ EXAMPLES: dict[str, str] = {
     "Newest runs": (
         "SELECT started_at, case_key, status, valid, reason_codes\nFROM v_runs ORDER BY started_at DESC LIMIT 50"
     ),
-    "Median latency by session": (
+    "Latency by session": (
         "SELECT case_key, label AS session, median(value) AS latency_p50_ms, count(*) AS runs\n"
         "FROM v_metrics JOIN sessions USING (session_id)\n"
         "WHERE metric = 'latency_p50_ms' AND valid\nGROUP BY ALL ORDER BY case_key, session"
     ),
-    "Run-to-run noise of each series": (
+    "Noise by series": (
         "SELECT case_key, metric, count(*) AS runs, stddev(ln(value)) * 100 AS sd_pct\n"
         "FROM v_metrics WHERE valid AND metric IN ('latency_p50_ms', 'output_tokens_s') AND value > 0\n"
         "GROUP BY ALL HAVING count(*) > 2 ORDER BY sd_pct DESC"
     ),
-    "SM activity against busy time": (
+    "SM against busy": (
         "SELECT case_key, avg(value) FILTER (WHERE metric = 'gpu_busy_time_mean_pct') AS busy_pct,\n"
         "  avg(value) FILTER (WHERE metric = 'sm_active_mean_pct') AS sm_active_pct\n"
         "FROM v_metrics GROUP BY case_key HAVING busy_pct IS NOT NULL ORDER BY busy_pct - sm_active_pct DESC"
     ),
-    "What failed, and what to do": (
+    "Failures": (
         "SELECT started_at, case_key, failure_code, failure_message, failure_remedy\n"
         "FROM v_runs WHERE status <> 'ok' ORDER BY started_at DESC"
     ),
