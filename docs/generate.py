@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from enginewatch_db.errors import FAILURE_CODES, ExitCode
 from enginewatch_db.metrics import METRICS
 from enginewatch_db.validity import REASONS
 from enginewatch_db.workspace import Workspace
+from enginewatch_harness.backends.llamacpp_options import LlamaCppOptions
+from enginewatch_harness.backends.ort_options import OrtOptions
+from enginewatch_harness.backends.trtexec_options import TrtexecOptions
 from enginewatch_harness.cli import enginewatch
 from enginewatch_harness.plan_file import PlanFile
 
@@ -91,6 +95,24 @@ def plan() -> str:
     return text
 
 
+def options() -> str:
+    """Return the page of backend options, from the dataclasses that check them and their docstrings."""
+    text = "# Options of the backends\n\n`options = { ... }` of a workload. Unknown options are errors.\n"
+    for name, kind in (("onnxruntime", OrtOptions), ("llamacpp", LlamaCppOptions), ("trtexec", TrtexecOptions)):
+        said = " ".join((kind.__doc__ or "").partition("Attributes:")[2].split())
+        body = []
+        fields = [field.name for field in dataclasses.fields(kind)]
+        for field, following in zip(fields, [*fields[1:], None], strict=True):
+            meaning = said.partition(f"{field}: ")[2]
+            if following is not None:
+                meaning = meaning.partition(f" {following}: ")[0]
+            default = getattr(kind(), field)
+            shown = "the machine's" if field == "threads" and name == "llamacpp" else f"`{default!r}`"
+            body.append((f"`{field}`", shown if len(shown) < 40 else "see the code", meaning))
+        text += f"\n## {name}\n\n" + rows(("option", "default", "meaning"), body)
+    return text
+
+
 def schema() -> str:
     """Return the page of tables and views."""
     with tempfile.TemporaryDirectory() as folder:
@@ -132,6 +154,7 @@ PAGES = {
     "failures.md": failures,
     "exit-codes.md": exit_codes,
     "plan.md": plan,
+    "options.md": options,
     "schema.md": schema,
     "cli.md": cli,
 }
