@@ -103,11 +103,6 @@ def load_model(path: Path) -> onnx.ModelProto:
     return model
 
 
-def known_precisions() -> tuple[str, ...]:
-    """Return the precisions that a conversion exists for; whether one runs is for a session to say."""
-    return tuple(_CONVERTERS)
-
-
 def _keep(request: Conversion) -> Path:
     return request.source
 

@@ -45,11 +45,6 @@ class Client:
         self._server_closes = False
         self.resent = 0
 
-    @property
-    def in_flight(self) -> int:
-        """Requests that were handed over and have not ended, those that wait for a connection included."""
-        return len(self._busy) + len(self._waiting)
-
     async def open_connections(self) -> None:
         """Open the spare connections beforehand; one that fails is left to the request that will need it."""
         await asyncio.gather(*(self._open_spare() for _ in range(self._spares)))
