@@ -313,6 +313,20 @@ def test_runs_filters_live_in_the_url(open_page, rich):
     assert list(failed.dataframe[0].value["Case"]) == ["decoder/onnxruntime/fp32/b1"]
 
 
+def test_a_long_list_of_runs_is_cut_and_says_so(open_page, rich, monkeypatch):
+    from enginewatch_dashboards.data import Store
+
+    asked = Store.rows
+    monkeypatch.setattr(
+        Store,
+        "rows",
+        lambda self, name, **given: asked(self, name, **(given | {"limit": 5} if name == "runs" else given)),
+    )
+    app = check(open_page(rich.workspace, "runs"))
+    assert app.title[0].value == "All 74 runs"
+    assert len(app.dataframe[0].value) == 5
+
+
 def test_a_page_that_breaks_shows_one_sentence(open_page, rich, monkeypatch):
     def boom(*_args, **_values):
         raise RuntimeError("the first line\nand a wall of text")

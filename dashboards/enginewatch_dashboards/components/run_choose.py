@@ -39,4 +39,4 @@ def _choose(store: Store, title: str, text: str) -> None:
     st.title(title)
     empty.nothing(text, "Pick one below, or click a point in a Trend.", icon="speed")
     nothing_chosen = dict.fromkeys(("session", "workload", "backend", "precision", "status", "valid"))
-    run_list(store.rows("runs", **nothing_chosen)[:NEWEST_SHOWN])
+    run_list(store.rows("runs", **nothing_chosen, limit=NEWEST_SHOWN))

@@ -14,6 +14,7 @@ from enginewatch_dashboards.state import CHOICES, RunsState, parse, to_query
 from enginewatch_dashboards.theme import STATUSES
 from enginewatch_db.model import RunStatus
 
+MAX_ROWS = 5_000
 VALID_WORDS = {"yes": "counts", "no": "does not count"}
 
 
@@ -21,14 +22,17 @@ def draw(store: Store) -> None:
     """Draw the page."""
     state = _filters(store, parse(RunsState, st.query_params.to_dict()))
     chosen = {name: getattr(state, name) for name in ("session", "workload", "backend", "precision", "status", "valid")}
-    rows = store.rows("runs", **chosen)
+    rows = store.rows("runs", **chosen, limit=MAX_ROWS)
+    n_all = rows[0]["n_all"] if rows else 0
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.title(fmt.count(len(rows), "run") if to_query(state) else f"All {fmt.count(len(rows), 'run')}")
+        st.title(fmt.count(n_all, "run") if to_query(state) else f"All {fmt.count(n_all, 'run')}")
         links.share(state)
     if not rows:
         empty.nothing("No run fits these filters", "Take one of them away.", icon="filter_alt_off")
         links.link("Show all runs", RunsState())
         return
+    if n_all > MAX_ROWS:
+        st.caption(f"The newest {MAX_ROWS:,} are listed: narrow the filters, or ask under SQL.")
     run_list(rows)
 
 

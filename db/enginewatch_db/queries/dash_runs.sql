@@ -1,4 +1,4 @@
--- Runs, newest first, with every filter optional.
+-- Runs, newest first, with every filter optional; n_all is their number before the limit.
 WITH shown AS (
   SELECT
     run_id,
@@ -13,7 +13,8 @@ SELECT
   r.case_key, s.model, s.workload, s.backend, s.precision, s.device, r.repeat, r.status, r.valid, r.reason_codes,
   m.latency_p50_ms, m.latency_p99_ms, m.ttft_p50_ms, m.output_tokens_s,
   date_diff('millisecond', r.started_at, r.ended_at) / 1e3 AS wall_s,
-  r.failure_code, r.failure_message, r.failure_remedy, h.hostname, se.git_commit
+  r.failure_code, r.failure_message, r.failure_remedy, h.hostname, se.git_commit,
+  count(*) OVER () AS n_all
 FROM runs r
 JOIN series s USING (series_id)
 JOIN sessions se ON se.session_id = r.session_id
@@ -26,3 +27,4 @@ WHERE ($session IS NULL OR starts_with(r.session_id::VARCHAR, $session) OR se.la
   AND ($status IS NULL OR r.status = $status)
   AND ($valid IS NULL OR r.valid = ($valid = 'yes'))
 ORDER BY r.started_at DESC, r.run_id DESC
+LIMIT $limit
