@@ -203,3 +203,26 @@ def test_one_sample_of_one_run_has_only_its_own_interval():
     _, low, high = one_sample(Sample(logs=np.zeros(1), within_sd=(0.01,)), 0.95)
     assert high == pytest.approx(0.0196, abs=1e-4)
     assert low == -high
+
+
+def test_one_disturbed_run_among_twelve_neither_moves_nor_widens_the_effect_of_unequal_arms():
+    quiet = np.log([6.62, 6.55, 6.55, 6.45, 6.62, 6.54, 6.59, 6.65, 6.52, 6.53, 6.49, 6.5])
+    slow = np.log([7.06, 6.95, 7.03, 7.52, 7.47, 7.76, 7.11, 7.49, 7.34, 7.26, 7.31, 7.07])
+    disturbed = quiet.copy()
+    disturbed[1] = np.log(9.15)
+    clean = estimate_effect(Sample(logs=quiet, key="a"), Sample(logs=slow, key="b"))
+    found = estimate_effect(Sample(logs=disturbed, key="a"), Sample(logs=slow, key="b"))
+    assert found.method == clean.method == "yuen-t"
+    assert found.shift == pytest.approx(clean.shift, abs=0.003)
+    assert found.half_width(0.95) < 1.1 * clean.half_width(0.95)
+
+
+def test_the_trimmed_interval_covers_the_truth_where_spreads_differ():
+    rng = np.random.default_rng(11)
+    hits = 0
+    for _ in range(400):
+        a, b = rng.normal(0, 0.01, 12), rng.normal(0, 0.04, 12)
+        found = estimate_effect(Sample(logs=a, key="a"), Sample(logs=b, key="b"), resamples=199)
+        low, high = found.interval(0.95)
+        hits += low <= 0 <= high
+    assert 0.92 <= hits / 400 <= 0.98
