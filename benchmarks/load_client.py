@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from enginewatch_harness import process
-from enginewatch_harness.backends.base import LoadSpec
+from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.load.generator import run_load
 from enginewatch_harness.load.metrics import measured, pooled_gaps_ns
 from enginewatch_harness.load.target import RequestWriter, Target

@@ -40,6 +40,40 @@ LLM_REQUESTS = pa.schema(
         pa.field("output_tokens", pa.int32()),
         pa.field("content_events", pa.int32()),
         pa.field("itl_ns", pa.list_(pa.int64())),
+        pa.field("process", pa.int16()),  # client process that sent it
+        pa.field("session", pa.int32()),  # multi-turn session
+        pa.field("turn", pa.int16()),
+        pa.field("prefix_group", pa.int32()),
+        pa.field("ttfo_ns", pa.int64()),  # first content that is not reasoning
+        pa.field("asked_prompt_tokens", pa.int32()),
+        pa.field("asked_output_tokens", pa.int32()),
+        pa.field("tokenizer_prompt_tokens", pa.int32()),
+        pa.field("tokenizer_output_tokens", pa.int32()),
+        pa.field("cached_prompt_tokens", pa.int32()),  # server's prefix cache, by its usage block
+    ]
+)
+
+SERVER_SAMPLES = pa.schema(
+    [
+        pa.field("t_ns", pa.int64(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),  # vllm | sglang | triton | trtllm | llamacpp | ...
+        pa.field("phase", pa.string()),
+        pa.field("requests_running", pa.float32()),
+        pa.field("requests_waiting", pa.float32()),
+        pa.field("kv_cache_used_pct", pa.float32()),
+        # cumulative counters of the server, as it reports them
+        pa.field("preemptions", pa.int64()),
+        pa.field("prefix_query_tokens", pa.int64()),
+        pa.field("prefix_hit_tokens", pa.int64()),
+        pa.field("queue_time_ns", pa.int64()),
+        pa.field("queue_count", pa.int64()),
+        pa.field("prompt_tokens", pa.int64()),
+        pa.field("output_tokens", pa.int64()),
+        pa.field("requests_done", pa.int64()),
+        # of the server itself, where it tells: one iteration of its scheduler
+        pa.field("iteration_ns", pa.int64()),
+        pa.field("batch_size", pa.float32()),
+        pa.field("scrape_ns", pa.int64()),  # how long the scrape took
     ]
 )
 
@@ -101,6 +135,7 @@ LAYERS = pa.schema(
 SCHEMAS: dict[str, pa.Schema] = {
     "latency_samples": LATENCY_SAMPLES,
     "llm_requests": LLM_REQUESTS,
+    "server_samples": SERVER_SAMPLES,
     "telemetry": TELEMETRY,
     "layers": LAYERS,
 }

@@ -87,6 +87,18 @@ REASONS: dict[str, ReasonDef] = {
     "gpu_lost": _reject("The GPU stopped answering during the run.", "Read dmesg for XID errors."),
     "counter_backwards": _warn("A counter ran backwards: its difference was dropped.", "Read the quality block."),
     "not_steady": _warn("Latency still trended at the end of the run.", "Raise warmup_s or duration_s."),
+    "load_not_steady": _reject(
+        "The load had no steady state: the queue grew, or Little's law did not hold.",
+        "Lower the rate below what the server sustains, or raise warmup_s and duration_s.",
+    ),
+    "token_counts_disagree": _warn(
+        "The server's token counts differ from the tokenizer's by more than 2 %.",
+        "Check the model's tokenizer file, and whether the server counts special tokens.",
+    ),
+    "imported": _warn(
+        "Another tool measured this run: its definitions hold, and what it did not keep is absent.",
+        "Measure with `enginewatch load` to compare by one definition.",
+    ),
     "nan_telemetry": _warn("A telemetry read returned NaN with a success code.", "Read the quality block."),
 }
 

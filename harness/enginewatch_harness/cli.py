@@ -15,6 +15,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("enginewatch_harness.commands.init:init", "Write a commented plan for what this machine has."),
     "doctor": ("enginewatch_harness.commands.doctor:doctor", "Say what is present, what is missing, how to add it."),
     "run": ("enginewatch_harness.commands.run:run", "Build, measure, store and judge the cases of a plan."),
+    "load": ("enginewatch_harness.commands.load:load", "Load-test an LLM server: ladder, knee, SLO search; stored."),
+    "import": ("enginewatch_harness.commands.import_:import_", "Store the results of other load generators as runs."),
     "collect": ("enginewatch_collector.cli:collect", "Sample telemetry on its own."),
     "ingest": ("enginewatch_harness.commands.ingest:ingest", "Move finished bundles into the store."),
     "judge": ("enginewatch_ci.cli:judge", "Compare the newest session with the baseline and store the verdicts."),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from enginewatch_db.errors import PlanError
 from enginewatch_db.model import Json
-from enginewatch_harness.backends.base import LoadSpec
+from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.plan_file import PRECISIONS, ExcludeTable, LoadTable, ModelTable, PlanFile, WorkloadTable
 
 

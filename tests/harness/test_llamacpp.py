@@ -20,7 +20,8 @@ import pytest
 from enginewatch_db import tables
 from enginewatch_db.errors import BackendError, PlanError
 from enginewatch_db.model import Phase
-from enginewatch_harness.backends.base import Context, Job, LoadSpec
+from enginewatch_harness.backends.base import Context, Job
+from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.backends.llamacpp import LlamaCppBackend, load_target, server_settings
 from enginewatch_harness.backends.llamacpp_options import (
     Cores,

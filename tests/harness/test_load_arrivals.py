@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from enginewatch_db.errors import UsageError
-from enginewatch_harness.backends.base import LoadSpec
+from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.load.arrivals import check_spec, constant, poisson, schedule
 
 RATES = st.floats(0.1, 10_000)

@@ -11,7 +11,7 @@ import uvloop
 from enginewatch_db.errors import UsageError
 from enginewatch_db.metrics import METRICS
 from enginewatch_db.model import Phase
-from enginewatch_harness.backends.base import LoadSpec
+from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.load.__main__ import main
 from enginewatch_harness.load.generator import run_load
 from enginewatch_harness.load.metrics import start_ns

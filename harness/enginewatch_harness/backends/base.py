@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import EngineRecord, Json, Phase
 from enginewatch_db.validity import Reason
+from enginewatch_harness.load.spec import LoadSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,27 +40,6 @@ class Availability:
     precisions: tuple[str, ...] = ()
     why: str | None = None
     remedy: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadSpec:
-    """How requests arrive at a server.
-
-    Attributes:
-        mode: ``closed`` (``concurrency`` streams, next request when one ends) or ``poisson`` (open loop).
-        concurrency: Streams of the closed loop; the ceiling of connections in the open loop.
-        rate_rps: Offered requests per second of the open loop; ``None`` in the closed loop.
-        isl: Prompt tokens per request.
-        osl: Output tokens per request.
-        requests: Requests in the measuring phase; ``None`` to run for the job's ``duration_s``.
-    """
-
-    mode: str
-    concurrency: int = 1
-    rate_rps: float | None = None
-    isl: int = 64
-    osl: int = 32
-    requests: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,12 +16,13 @@ from enginewatch_db.errors import BackendError
 from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import EngineRecord, Json, Phase
 from enginewatch_harness import gguf_model, process
-from enginewatch_harness.backends.base import Availability, Context, Job, LoadSpec, Measurement
+from enginewatch_harness.backends.base import Availability, Context, Job, Measurement
 from enginewatch_harness.backends.llamacpp_options import RANDOM_LLAMA, LlamaCppOptions, parse_options, split_cores
 from enginewatch_harness.backends.llamacpp_process import MODULE, Listening, ServerProcess
 from enginewatch_harness.backends.llamacpp_server import Settings, arguments
 from enginewatch_harness.load.driver import spare_connections
 from enginewatch_harness.load.generator import LoadResult, run_load
+from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.load.target import Target
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 
 from enginewatch_db.errors import PlanError
 from enginewatch_db.model import Json
-from enginewatch_harness.backends.base import LoadSpec
+from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.gguf_model import LlamaShape
 from enginewatch_harness.load.arrivals import OPEN_MODES
 from enginewatch_harness.load.target import ENDPOINTS

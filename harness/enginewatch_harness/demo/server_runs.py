@@ -13,7 +13,8 @@ from enginewatch_db.model import Json, Phase, PhaseMark
 from enginewatch_db.quantile import TAIL_MIN_SAMPLES
 from enginewatch_db.validity import Reason
 from enginewatch_harness.assemble import Stamp, finished_run
-from enginewatch_harness.backends.base import Availability, LoadSpec, Measurement
+from enginewatch_harness.backends.base import Availability, Measurement
+from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.demo import files, placing, stamps
 from enginewatch_harness.demo.catalogue import LLAMA_PLAN, SERVER_RUNS
 from enginewatch_harness.load.metrics import ClientStats, load_metrics, totals

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from enginewatch_db.errors import EnginewatchError
-from enginewatch_harness.backends.base import LoadSpec
+from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.load.arrivals import MODES
 from enginewatch_harness.load.generator import LoadResult, run_load
 from enginewatch_harness.load.target import ENDPOINTS, Target

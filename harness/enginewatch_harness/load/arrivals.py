@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from enginewatch_db.errors import UsageError
-from enginewatch_harness.backends.base import LoadSpec
+from enginewatch_harness.load.spec import LoadSpec
 
 OPEN_MODES = ("poisson", "constant")
 MODES = ("closed", *OPEN_MODES)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enginewatch_db.model import Phase
-from enginewatch_harness.backends.base import LoadSpec
+from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.load.arrivals import OPEN_MODES
 from enginewatch_harness.load.client import Client
 from enginewatch_harness.load.exchange import ErrorClass, Exchange

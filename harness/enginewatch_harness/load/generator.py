@@ -16,7 +16,7 @@ import uvloop
 from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import Json, Phase
 from enginewatch_db.validity import Reason
-from enginewatch_harness.backends.base import LoadSpec
+from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.load.arrivals import OPEN_MODES, check_spec, schedule
 from enginewatch_harness.load.driver import NEVER_NS, Driver
 from enginewatch_harness.load.metrics import ClientStats, Totals, load_metrics, totals
