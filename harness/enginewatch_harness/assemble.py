@@ -22,19 +22,35 @@ if TYPE_CHECKING:
 HIDDEN_OPTIONS = frozenset(
     {
         "accuracy",
+        "api_key_env",
+        "body",
         "build_timeout_s",
+        "ca_file",
+        "device_name",
+        "env",
+        "fresh_prompts",
         "generate",
+        "gpus",
+        "headers_env",
         "inject_delay_ms",
         "inject_delay_pct",
+        "outage_s",
         "port",
         "profile",
         "ready_timeout_s",
         "request_timeout_s",
+        "scrape_hz",
+        "served_model",
+        "server",
+        "server_metrics",
+        "stop_grace_s",
         "timing_cache",
         "trtexec",
+        "url",
+        "verify_tls",
     }
 )
-"""Options that do not change what is meant to be measured, so they stay out of the identity."""
+"""Options that do not change what is meant to be measured, or that a backend tells in its effective options."""
 
 
 GPU_REASONS = frozenset({"power_capped", "thermally_throttled", "clocks_unstable", "foreign_process", "gpu_lost"})
@@ -65,14 +81,15 @@ class Stamp:
     session: Json
 
 
-def identity_of(prepared: Prepared, effective: Json | None = None) -> Identity:
+def identity_of(prepared: Prepared, measurement: Measurement | None = None) -> Identity:
     """Return what must be equal for another run to be compared with this one."""
     case = prepared.case
+    found = (None, None) if measurement is None else (measurement.device, measurement.device_count)
     options: Json = {
         "warmup_ms": round(case.warmup_s * 1000),
         "duration_ms": round(case.duration_s * 1000),
         **{name: value for name, value in case.options.items() if name not in HIDDEN_OPTIONS},
-        **(effective or {}),
+        **({} if measurement is None else measurement.effective_options),
     }
     load: Json = {}
     if case.load is not None:
@@ -88,7 +105,8 @@ def identity_of(prepared: Prepared, effective: Json | None = None) -> Identity:
         model_sha256=None,
         backend=case.backend,
         precision=case.precision,
-        device=prepared.device,
+        device=found[0] or prepared.device,
+        device_count=found[1] or 1,
         shapes={name: list(dims) for name, dims in (prepared.job.shapes if prepared.job else {}).items()},
         load=load,
         options={name: repr(value) if isinstance(value, float) else value for name, value in options.items()},
@@ -161,7 +179,8 @@ def finished_run(
         start_ns, end_ns = measurement.window_ns
         metrics += summarise(telemetry.table, start_ns, end_ns, output_tokens=measurement.counts.get("output_tokens"))
         found = telemetry_reasons(telemetry.table, telemetry.quality, start_ns, end_ns)
-        reasons += [reason for reason in found if reason.code not in GPU_REASONS or _runs_on_gpu(prepared, telemetry)]
+        device = measurement.device or prepared.device
+        reasons += [reason for reason in found if reason.code not in GPU_REASONS or _runs_on_gpu(device, telemetry)]
         tables["telemetry"] = place_telemetry(telemetry.table, marks, t0_ns)
         quality, devices = telemetry.quality, telemetry.devices
     case = prepared.case
@@ -172,7 +191,7 @@ def finished_run(
         case_key=case.key,
         repeat=stamp.repeat,
         order_idx=stamp.order_idx,
-        identity=identity_of(prepared, measurement.effective_options),
+        identity=identity_of(prepared, measurement),
         status=RunStatus.OK,
         started_at=stamp.started_at,
         ended_at=ended_at,
@@ -200,9 +219,9 @@ def finished_run(
     return record, tables
 
 
-def _runs_on_gpu(prepared: Prepared, telemetry: Telemetry) -> bool:
-    names = [str(device.get("name")) for device in telemetry.devices if device.get("source") != "host"]
-    return any(name in prepared.device for name in names)
+def _runs_on_gpu(device: str, telemetry: Telemetry) -> bool:
+    names = [str(found.get("name")) for found in telemetry.devices if found.get("source") != "host"]
+    return any(name in device for name in names)
 
 
 def _unique(reasons: list[Reason]) -> tuple[Reason, ...]:

@@ -41,14 +41,19 @@ class ModelTable(_Table):
     """``[[model]]``: where a model comes from."""
 
     name: Name
-    path: str | None = Field(default=None, description="ONNX or GGUF file, relative to the plan file.")
+    path: str | None = Field(
+        default=None, description="ONNX or GGUF file, or a server's model folder, relative to the plan file."
+    )
+    served: str | None = Field(
+        default=None, min_length=1, description="Name of a model that a server has, or fetches: no file here."
+    )
     generate: str | None = Field(default=None, description="Name of a built-in generator instead of a file.")
     seed: int = Field(default=0, ge=0, description="Seed of the generated weights.")
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelTable:
-        if (self.path is None) == (self.generate is None):
-            raise ValueError("give either path or generate")
+        if sum(source is not None for source in (self.path, self.served, self.generate)) != 1:
+            raise ValueError("give either path or generate, or served for a model that only a server has")
         return self
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from enginewatch_db.errors import BackendError, NotAvailableError, PlanError
 from enginewatch_db.model import Failure
 from enginewatch_db.workspace import Workspace
-from enginewatch_harness.backends.base import Availability, Job
+from enginewatch_harness.backends.base import Availability, ChoosesDevice, Job
 from enginewatch_harness.engine_cache import engine_key, file_sha256
 from enginewatch_harness.matrix import Case
+from enginewatch_harness.model_folder import folder_sha256, is_model_folder
 from enginewatch_harness.models import GENERATORS, write_model
 from enginewatch_harness.plan_file import ModelTable, PlanFile
 from enginewatch_harness.provenance import cpu_device
@@ -49,9 +50,9 @@ def check_models(plan: PlanFile, folder: Path) -> None:
         if model.generate is not None and model.generate not in (*GENERATORS, *BACKEND_GENERATORS):
             known = ", ".join(sorted((*GENERATORS, *BACKEND_GENERATORS)))
             raise PlanError(f"model {model.name!r} has an unknown generator {model.generate!r}; known: {known}")
-        if model.path is not None and not (folder / model.path).is_file():
+        if model.path is not None and not (folder / model.path).is_file() and not is_model_folder(folder / model.path):
             raise PlanError(
-                f"model {model.name!r}: there is no file {folder / model.path}",
+                f"model {model.name!r}: there is no file {folder / model.path}, nor a folder with a config.json",
                 remedy="correct model.path in the plan (it is relative to the plan file)",
             )
 
@@ -59,7 +60,7 @@ def check_models(plan: PlanFile, folder: Path) -> None:
 def prepare(case: Case, *, plan: PlanFile, folder: Path, workspace: Workspace) -> Prepared:
     """Make a case ready; a failure that belongs to this case alone is returned, not raised."""
     found = availability(case.backend)
-    device = found.device or cpu_device()
+    device = _device(case, found)
     model_sha256: str | None = None
     try:
         if not found.available:
@@ -68,7 +69,13 @@ def prepare(case: Case, *, plan: PlanFile, folder: Path, workspace: Workspace) -
         job = _job(case, plan, path)
         options = backend(case.backend).engine_options(job)
         key = None
-        if options is not None:
+        if options is not None and model_sha256 is None:
+            raise PlanError(
+                f"workload {case.workload!r}: backend {case.backend!r} needs a model file, and {case.model.name!r} has "
+                f"only the name {case.model.served!r}",
+                remedy="give the model a path",
+            )
+        if options is not None and model_sha256 is not None:
             key = engine_key(
                 model_sha256=model_sha256,
                 backend=case.backend,
@@ -85,10 +92,19 @@ def prepare(case: Case, *, plan: PlanFile, folder: Path, workspace: Workspace) -
         return Prepared(case=case, availability=found, device=device, model_sha256=model_sha256, failure=failure)
 
 
-def _model_file(model: ModelTable, folder: Path, workspace: Workspace) -> tuple[Path, str]:
+def _device(case: Case, found: Availability) -> str:
+    tool = backend(case.backend)
+    if isinstance(tool, ChoosesDevice):
+        return tool.device_of(case.options)
+    return found.device or cpu_device()
+
+
+def _model_file(model: ModelTable, folder: Path, workspace: Workspace) -> tuple[Path, str | None]:
+    if model.served is not None:
+        return Path(model.served), None
     if model.path is not None:
         path = (folder / model.path).absolute()
-        return path, file_sha256(path)
+        return path, folder_sha256(path) if path.is_dir() else file_sha256(path)
     kind = str(model.generate)
     if kind in BACKEND_GENERATORS:
         return Path(kind), hashlib.sha256(f"{kind}:{model.seed}".encode()).hexdigest()

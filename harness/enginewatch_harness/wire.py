@@ -63,6 +63,8 @@ class _Facts:
     command: str | None
     counts: dict[str, float]
     notes: tuple[str, ...]
+    device: str | None
+    device_count: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import EngineRecord, Json, Phase
@@ -88,6 +88,8 @@ class Measurement:
         window_ns: Start and end of the measuring phase on the monotonic clock.
         counts: Totals that throughput needs: ``inferences``, or what the load generator counted.
         notes: Free text for the provenance.
+        device: Product name of the device as read back; ``None``: the one that was prepared for.
+        device_count: How many of them as read back; ``None``: as prepared.
     """
 
     tables: dict[str, pa.Table]
@@ -100,6 +102,8 @@ class Measurement:
     command: str | None = None
     counts: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    device: str | None = None
+    device_count: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,3 +139,11 @@ class Backend(Protocol):
 
     def measure(self, job: Job, engine: EngineRecord | None, engine_path: Path | None, context: Context) -> Measurement:
         """Warm up, measure, and return the raw samples. Enters the phases LOAD, WARMUP, MEASURE, DRAIN."""
+
+
+@runtime_checkable
+class ChoosesDevice(Protocol):
+    """A backend whose device depends on the case: a server may run anywhere."""
+
+    def device_of(self, options: Json) -> str:
+        """Return the product name of the device that a case with these options runs on, as far as it is known."""

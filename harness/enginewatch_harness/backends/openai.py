@@ -1,0 +1,297 @@
+"""Any server that speaks OpenAI's protocol: one that runs somewhere already, or one that is launched for the run."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from enginewatch_db.errors import BackendError
+from enginewatch_db.metrics import MetricValue
+from enginewatch_db.model import EngineRecord, Json, Phase
+from enginewatch_harness.backends.base import Availability, Context, Job, Measurement
+from enginewatch_harness.backends.openai_options import OpenAiOptions, headers_of, parse_options
+from enginewatch_harness.load.generator import LoadResult, run_load
+from enginewatch_harness.load.spec import LoadSpec
+from enginewatch_harness.load.target import Target
+from enginewatch_harness.targets import extensions, precision, probe
+from enginewatch_harness.targets.identify import ServerFacts, identify
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+UNKNOWN_DEVICE = "unknown"
+"""Device of a server behind a URL: nothing in HTTP tells it."""
+
+PARTIAL = "llm_requests.partial.parquet"
+SEED_LIMIT = 1 << 31
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """A server that answers, and how it came to be.
+
+    Attributes:
+        url: Its root.
+        facts: What it says about itself.
+        read: The precision that it runs; ``None`` where nothing tells.
+        load_time_s: From its start to its first good answer; ``None`` where it was not started here.
+        command: How it was started.
+        device: Product of the GPU that its processes use; ``None`` where unknown.
+        device_count: How many.
+    """
+
+    url: str
+    facts: ServerFacts
+    read: precision.PrecisionRead | None = None
+    load_time_s: float | None = None
+    command: tuple[str, ...] = ()
+    device: str | None = None
+    device_count: int | None = None
+
+
+class OpenAiBackend:
+    """Puts a load on a server behind a URL, or on one that it launches."""
+
+    name = "openai"
+
+    def availability(self) -> Availability:
+        """Say that it can work: the client is our own, and a server behind a URL needs nothing here."""
+        return Availability(available=True, device=UNKNOWN_DEVICE, precisions=("any that a server serves",))
+
+    def device_of(self, options: Json) -> str:
+        """Return the device as the plan names it; the one of a launched server is read back later."""
+        named = options.get("device_name")
+        return named if isinstance(named, str) and named else UNKNOWN_DEVICE
+
+    def engine_options(self, job: Job) -> Json | None:
+        """Return ``None``: a server has no engine of ours. Checks the options, so that a plan fails early."""
+        parse_options(job.options)
+        return None
+
+    def build(self, job: Job, target: Path, context: Context) -> EngineRecord:
+        """Refuse: there is nothing to build.
+
+        Raises:
+            BackendError: Always (``build_failed``).
+        """
+        raise BackendError(f"{job.case_key}: a server has no engine to build", code="build_failed")
+
+    def measure(self, job: Job, engine: EngineRecord | None, engine_path: Path | None, context: Context) -> Measurement:
+        """Find or launch the server, put the load on it, and stop it if it was launched.
+
+        Raises:
+            BackendError: No load; a server that does not answer, dies, has another model or precision than the
+                plan asks for, or answers no request.
+            PlanError: Options that cannot be obeyed.
+        """
+        context.enter(Phase.LOAD)
+        if job.load is None:
+            raise BackendError(
+                f"{job.case_key}: a server needs a load", code="no_samples", remedy="add [[workload.load]] to the plan"
+            )
+        options = parse_options(job.options)
+        headers = headers_of(options, os.environ)
+        with _reach(job, job.load, options, headers, context) as reached:
+            _check_fit(job, job.load, reached)
+            target, seed = _target(job, options, headers, reached)
+            result = run_load(
+                target,
+                job.load,
+                warmup_s=job.warmup_s,
+                duration_s=job.duration_s,
+                seed=seed,
+                t0_ns=context.t0_ns,
+                on_phase=context.enter,
+                on_progress=context.progress,
+            )
+            _require_result(result, context.work_dir)
+        return _measurement(job, options, reached, target, seed, result)
+
+
+@contextlib.contextmanager
+def _reach(
+    job: Job, load: LoadSpec, options: OpenAiOptions, headers: dict[str, str], context: Context
+) -> Iterator[Reached]:
+    url = str(options.url)
+    target = Target(url=url, model="", ca_file=_path(options.ca_file), verify_tls=options.verify_tls)
+    tls = target.tls()
+    try:
+        probe.get(url, "/v1/models", headers=headers, tls=tls)
+    except (OSError, http.client.HTTPException) as error:
+        raise BackendError(
+            f"no server answers at {url}: {error}",
+            code="server_not_ready",
+            remedy="start it, or correct options.url in the plan",
+        ) from error
+    facts = identify(probe.asker(url, headers=headers, tls=tls), family=options.family)
+    yield Reached(url=url, facts=facts, read=precision.from_answers(facts.said))
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def served_model(job: Job, options: OpenAiOptions, facts: ServerFacts) -> str:
+    """Return the model's name in requests: the plan's, else the one that the server has. Pure.
+
+    Raises:
+        BackendError: The server lists several, or does not list what the plan names (``model_missing``).
+    """
+    listed = facts.models
+    wanted = options.served_model
+    if wanted is None and str(job.model_path) in listed:
+        wanted = str(job.model_path)
+    if wanted is not None:
+        if listed and wanted not in listed and facts.family != "transformers":
+            raise BackendError(
+                f"the server has no model {wanted!r}; it lists {_some(listed)}",
+                code="model_missing",
+                remedy="correct options.served_model in the plan",
+            )
+        return wanted
+    if len(listed) == 1:
+        return listed[0]
+    if not listed:
+        raise BackendError(
+            "the server lists no model under /v1/models",
+            code="model_missing",
+            remedy="name the model: options.served_model",
+        )
+    raise BackendError(
+        f"the server has {len(listed)} models: {_some(listed)}",
+        code="model_missing",
+        remedy="name one: options.served_model",
+    )
+
+
+def _some(names: tuple[str, ...]) -> str:
+    shown = ", ".join(repr(name) for name in names[:8])
+    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
+
+
+def _check_fit(job: Job, load: LoadSpec, reached: Reached) -> None:
+    read = reached.read
+    if read is not None and read.precision is not None and job.precision not in ("best", read.precision):
+        raise BackendError(
+            f"the server runs {read.said} weights ({read.where}), the plan asks for {job.precision}",
+            code="unsupported_precision",
+            remedy=f'serve the model in {job.precision}, or set precisions = ["best"] to measure it as it is',
+        )
+    limit = reached.facts.max_context
+    if limit is not None and load.isl + load.osl > limit:
+        raise BackendError(
+            f"isl + osl = {load.isl + load.osl} tokens exceed the server's context of {limit}",
+            code="shape_outside_profile",
+            remedy="lower isl or osl in the plan, or start the server with a longer context",
+        )
+
+
+def _target(job: Job, options: OpenAiOptions, headers: dict[str, str], reached: Reached) -> tuple[Target, int]:
+    """Return where the load goes, and the seed of its prompts."""
+    facts = reached.facts
+    fields = extensions.request_fields(facts.family, facts.version, salt=secrets.token_urlsafe(32))
+    seed = job.seed
+    if options.fresh_prompts and not options.launches and not extensions.keeps_no_prompts(facts.family, facts.version):
+        seed = secrets.randbelow(SEED_LIMIT)
+    target = Target(
+        url=reached.url,
+        model=served_model(job, options, facts),
+        endpoint=options.endpoint,
+        stream=options.stream,
+        body={**fields, **options.body},
+        headers=headers,
+        timeout_s=options.request_timeout_s,
+        outage_s=options.outage_s,
+        ca_file=_path(options.ca_file),
+        verify_tls=options.verify_tls,
+    )
+    return target, seed
+
+
+def _require_result(result: LoadResult, work_dir: Path) -> None:
+    """Turn a load that says nothing about the server into an error that keeps what was measured."""
+    completed = result.requests.filter(_completed(result.requests)).num_rows
+    died = next((reason.detail for reason in result.reasons if reason.code == "server_died"), None)
+    if completed and died is None:
+        return
+    import pyarrow.parquet as pq
+
+    pq.write_table(result.requests, work_dir / PARTIAL)
+    kept = f"what was measured is in {work_dir / PARTIAL}"
+    if died is not None:
+        raise BackendError(
+            f"the server died under load, after {completed} completed requests of the measuring phase: {died}",
+            code="server_died",
+            remedy=f"read its log; {kept}",
+        )
+    errors = Counter(str(text) for text in result.requests["error"].to_pylist() if text)
+    if errors:
+        text, count = errors.most_common(1)[0]
+        raise BackendError(
+            f"no request of the measuring phase completed; {count} of {result.requests.num_rows} say: {text}",
+            code="load_failed",
+            remedy=f"try one request by hand; {kept}",
+        )
+    raise BackendError(
+        "no request started and completed for the measuring phase",
+        code="no_samples",
+        remedy="raise duration_s, or the rate of the load",
+    )
+
+
+def _completed(requests: pa.Table) -> pa.ChunkedArray:
+    import pyarrow.compute as pc
+
+    return pc.and_(pc.equal(requests["phase"], "measure"), pc.equal(requests["status"], "ok"))
+
+
+def _measurement(
+    job: Job, options: OpenAiOptions, reached: Reached, target: Target, seed: int, result: LoadResult
+) -> Measurement:
+    facts, read = reached.facts, reached.read
+    metrics = list(result.metrics)
+    absent = "the server ran before" if reached.load_time_s is None else None
+    metrics.append(MetricValue(metric="load_time_s", value=reached.load_time_s, absent_reason=absent))
+    effective: dict[str, Any] = {"server": facts.family, "endpoint": target.endpoint}
+    if options.body:
+        effective["body"] = json.dumps(options.body, sort_keys=True)
+    if options.env:
+        effective["env"] = json.dumps(options.env, sort_keys=True)
+    return Measurement(
+        tables={"llm_requests": result.requests},
+        window_ns=result.window_ns,
+        metrics=tuple(metrics),
+        reasons=result.reasons,
+        realised_precision=None if read is None else read.precision or read.said,
+        effective_options=effective,
+        versions={facts.family: facts.version} if facts.version else {},
+        command=shlex.join(reached.command) if reached.command else None,
+        counts=result.counts,
+        notes=(*result.notes, *_notes(job, options, reached, target, seed)),
+        device=options.device_name or reached.device,
+        device_count=options.gpus or reached.device_count,
+    )
+
+
+def _notes(job: Job, options: OpenAiOptions, reached: Reached, target: Target, seed: int) -> Iterator[str]:
+    facts, read = reached.facts, reached.read
+    yield f"target: {facts.family} {facts.version or '(version unknown)'} at {reached.url}, model {target.model}"
+    if options.device_name is None and reached.device is None:
+        yield "the device behind the server is unknown: HTTP does not tell it; name it with options.device_name"
+    if read is None:
+        yield f"precision was not read back: the plan's {job.precision} is taken on trust"
+    else:
+        yield f"precision by {read.where}: {read.said}"
+    if seed != job.seed:
+        yield f"prompts are new in each run, so that no prefix cache knows them: their seed was {seed}"
+    shown = {key: value for key, value in target.body.items() if key != "cache_salt"}
+    yield f"every request carries {json.dumps(shown, sort_keys=True)}"

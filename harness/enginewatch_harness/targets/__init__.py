@@ -1,0 +1,1 @@
+"""Servers that a load goes to: launched or found, recognised, and watched while they work."""
