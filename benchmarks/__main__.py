@@ -1,8 +1,12 @@
-"""Run every benchmark: ``python -m benchmarks [name ...]``. Each prints ratios measured within one run."""
+"""Run every benchmark: ``python -m benchmarks [name ...]``. Each prints ratios measured within one run.
+
+One name may be followed by options of that benchmark: ``python -m benchmarks load --quick``.
+"""
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import pkgutil
 import sys
 from pathlib import Path
@@ -13,7 +17,12 @@ def main() -> None:
     names = sorted(
         module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.name[0] != "_"
     )
-    chosen = sys.argv[1:] or names
+    given = list(itertools.takewhile(lambda part: not part.startswith("-"), sys.argv[1:]))
+    options = sys.argv[1 + len(given) :]
+    if options and len(given) != 1:
+        sys.exit(f"options ({options[0]}) need the name of one benchmark before them")
+    sys.argv[1:] = options
+    chosen = given or names
     unknown = sorted(set(chosen) - set(names))
     if unknown:
         sys.exit(f"no benchmark {unknown[0]!r}; there are: {', '.join(names)}")
