@@ -6,8 +6,8 @@ A schedule is absolute, so a late wake-up delays one request and does not lower 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from enginewatch_db.errors import UsageError
 from enginewatch_harness.load.check import check_rate, check_spec, check_steps
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MODES", "OPEN_MODES", "check_spec", "constant", "gamma", "poisson", "schedule", "steps", "trace"]
 
+Seed: TypeAlias = "int | Sequence[int] | np.random.SeedSequence"
+
 _BLOCK = 1024
 _NS = 1e9
 
@@ -29,12 +31,12 @@ def constant(rate_rps: float) -> Iterator[int]:
         yield round(index * _NS / rate_rps)
 
 
-def poisson(rate_rps: float, seed: int | np.random.SeedSequence) -> Iterator[int]:
+def poisson(rate_rps: float, seed: Seed) -> Iterator[int]:
     """Yield offsets in ns of a Poisson process: gaps are exponential with mean ``1 / rate_rps`` seconds."""
     return gamma(rate_rps, 1.0, seed)
 
 
-def gamma(rate_rps: float, burstiness: float, seed: int | np.random.SeedSequence) -> Iterator[int]:
+def gamma(rate_rps: float, burstiness: float, seed: Seed) -> Iterator[int]:
     """Yield offsets in ns of a renewal process whose gaps are gamma distributed.
 
     Args:
@@ -48,7 +50,7 @@ def gamma(rate_rps: float, burstiness: float, seed: int | np.random.SeedSequence
         yield from np.rint(times * (_NS / rate_rps)).astype(np.int64).tolist()
 
 
-def _unit_process(burstiness: float, seed: int | np.random.SeedSequence) -> Iterator[NDArray[np.float64]]:
+def _unit_process(burstiness: float, seed: Seed) -> Iterator[NDArray[np.float64]]:
     """Yield blocks of ascending times with a mean gap of 1; a burstiness of 0 gives 0, 1, 2, ..."""
     import numpy as np
 
@@ -68,9 +70,7 @@ def _unit_process(burstiness: float, seed: int | np.random.SeedSequence) -> Iter
         yield times
 
 
-def steps(
-    parts: tuple[tuple[float, float], ...], burstiness: float, seed: int | np.random.SeedSequence
-) -> Iterator[int]:
+def steps(parts: tuple[tuple[float, float], ...], burstiness: float, seed: Seed) -> Iterator[int]:
     """Yield offsets in ns of a rate that changes in steps; ends with the last of them.
 
     A process of mean gap 1 is run through the inverse of the expected count: "time rescaling" (E. Çinlar,
@@ -102,9 +102,7 @@ def trace(recorded_ns: Iterable[int], speed: float) -> Iterator[int]:
         yield round(offset / speed)
 
 
-def schedule(
-    spec: LoadSpec, seed: int | np.random.SeedSequence, recorded_ns: Iterable[int] | None = None
-) -> Iterator[int]:
+def schedule(spec: LoadSpec, seed: Seed, recorded_ns: Iterable[int] | None = None) -> Iterator[int]:
     """Return the arrivals of an open loop, in ns from the start of the load.
 
     Args:

@@ -104,9 +104,7 @@ def _check_lengths(spec: LoadSpec) -> None:
     for name, text in (("isl", spec.isl_dist), ("osl", spec.osl_dist)):
         parse_lengths(text, getattr(spec, name), name=name)
         if text == DATA and spec.dataset is None:
-            raise UsageError(
-                f"load {name}_dist = 'data' needs a dataset", remedy="give one, or another distribution"
-            )
+            raise UsageError(f"load {name}_dist = 'data' needs a dataset", remedy="give one, or another distribution")
 
 
 def _check_dataset(spec: LoadSpec) -> None:

@@ -1,4 +1,4 @@
-"""Numbers drawn by number: the same seed gives the same ones, in whatever process and order they are asked for. Pure."""
+"""Random numbers by their place: the same seed gives the same ones, in whatever process and order. Pure."""
 
 from __future__ import annotations
 
