@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -116,12 +116,13 @@ class _Session:
                 self._build_all(ready)
             with self._stage("measure"):
                 self._measure_all(turns, ready)
+                self._measure_blocks(ready)
         except BaseException:
             # Ctrl-C or a full disk: what was measured goes in, and the reason for the end stays the one that is told.
             with contextlib.suppress(StorageError):
                 ingest(self.workspace, wait_s=LAST_INGEST_WAIT_S)
             raise
-        if not self._repeatable():
+        if self.request.source or not self._repeatable():
             self.journal.finish()
         with self._stage("ingest"):
             report = ingest(self.workspace)
@@ -149,14 +150,15 @@ class _Session:
         return _Stage(name=name, into=self.stage_s)
 
     def _announce(self, turns: tuple[Turn, ...]) -> None:
+        source = self.request.source
         self.listen(
             events.Started(
                 session_id=self.journal.session_id,
                 plan_name=self.request.plan.name,
                 cases=len(self.cases),
-                total=len(turns),
+                total=source.total if source else len(turns),
                 done=len(self.records),
-                estimate_s=estimate_s(self.cases, self.request.plan.repeats),
+                estimate_s=source.estimate_s if source else estimate_s(self.cases, self.request.plan.repeats),
             )
         )
 
@@ -198,8 +200,30 @@ class _Session:
         scratch.mkdir(parents=True)
         return scratch
 
-    def _measure_all(self, turns: tuple[Turn, ...], ready: dict[str, Prepared]) -> None:
+    def _measure_blocks(self, ready: dict[str, Prepared]) -> None:
+        """Run what the session's source asks for, block by block."""
+        request = self.request
+        while request.source and (block := request.source.next_block(tuple(self.records))):
+            folder = request.plan_path.absolute().parent
+            for case in block:
+                if case.key not in ready:
+                    ready[case.key] = prepare(case, plan=request.plan, folder=folder, workspace=self.workspace)
+            self._build_all({case.key: ready[case.key] for case in block})
+            first = len(self.records)
+            done = [record.case_key for record in self.records]
+            turns = tuple(
+                replace(turn, repeat=done.count(turn.case.key), order_idx=first + turn.order_idx)
+                for turn in order(block, 1, request.plan.seed + first)
+            )
+            self._measure_all(turns, ready, first=first, total=max(request.source.total, first + len(turns)))
+            if len(block) > 1:
+                self._ingest_block()
+
+    def _measure_all(
+        self, turns: tuple[Turn, ...], ready: dict[str, Prepared], *, first: int = 0, total: int | None = None
+    ) -> None:
         done = self._done()
+        total = len(turns) if total is None else total
         for number, turn in enumerate(turns, 1):
             key = turn.case.key
             if (key, turn.repeat) in done:
@@ -208,9 +232,9 @@ class _Session:
             if failure is not None:
                 # One record says it; repeating what cannot work would only fill the history.
                 if not any(record.case_key == key for record in self.records):
-                    self._keep(self._failed(turn, ready[key], failure), {}, number, len(turns), 0.0)
+                    self._keep(self._failed(turn, ready[key], failure), {}, first + number, total, 0.0)
                 continue
-            self._measure(turn, ready[key], number, len(turns))
+            self._measure(turn, ready[key], first + number, total)
             if turn.repeat != turns[min(number, len(turns) - 1)].repeat:
                 self._ingest_block()
 

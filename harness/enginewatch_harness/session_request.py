@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from enginewatch_db.errors import PlanError, UsageError
 from enginewatch_db.ingest import IngestReport
@@ -11,6 +12,25 @@ from enginewatch_db.model import Failure, Json, RunRecord, RunStatus
 from enginewatch_harness.matrix import Case, expand
 from enginewatch_harness.plan_file import PlanFile
 from enginewatch_harness.registry import backend_names
+
+
+class CaseSource(Protocol):
+    """Decides what a session runs while it runs, instead of a plan's matrix: a search looks at what it found.
+
+    Attributes:
+        total: Runs that the session will have, or at most; for its progress.
+        estimate_s: Seconds that they take, about.
+    """
+
+    total: int
+    estimate_s: float
+
+    def next_block(self, records: tuple[RunRecord, ...]) -> tuple[Case, ...]:
+        """Return the cases to run next, each once and in a random order; none when the session is over.
+
+        Args:
+            records: The runs of the session so far, in their order.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +48,7 @@ class SessionRequest:
         trigger: Who started it: ``cli`` or ``schedule``.
         wait_s: How long to wait for another session on this store to end.
         only: Exact keys of the cases, for a session that goes on; empty: all.
+        source: What decides the cases while the session runs; ``None``: the plan. Such a session cannot be resumed.
     """
 
     plan: PlanFile
@@ -40,6 +61,7 @@ class SessionRequest:
     trigger: str = "cli"
     wait_s: float = 0.0
     only: tuple[str, ...] = ()
+    source: CaseSource | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +88,8 @@ def plan_cases(request: SessionRequest) -> tuple[Case, ...]:
     Raises:
         PlanError: The matrix is impossible, or no case fits ``request.cases``.
     """
+    if request.source is not None:
+        return ()
     cases = tuple(
         case for case in expand(request.plan, backend_names()) if not request.only or case.key in request.only
     )
