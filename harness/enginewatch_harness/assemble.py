@@ -37,6 +37,7 @@ HIDDEN_OPTIONS = frozenset(
         "outage_s",
         "port",
         "profile",
+        "ready_path",
         "ready_timeout_s",
         "request_timeout_s",
         "scrape_hz",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
 import os
 import secrets
-import shlex
+import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +20,14 @@ from enginewatch_harness.backends.openai_options import OpenAiOptions, headers_o
 from enginewatch_harness.load.generator import LoadResult, run_load
 from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.load.target import Target
-from enginewatch_harness.targets import extensions, precision, probe
-from enginewatch_harness.targets.identify import ServerFacts, identify
+from enginewatch_harness.targets import extensions
+from enginewatch_harness.targets.identify import ServerFacts
+from enginewatch_harness.targets.profiles import metrics_paths
+from enginewatch_harness.targets.reach import Reached, reach
+from enginewatch_harness.targets.samples import Seen, to_table
+from enginewatch_harness.targets.scraper import Found, Scraper, find, named
+from enginewatch_harness.targets.server import LaunchedServer
+from enginewatch_harness.targets.summary import summarise_server
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,29 +37,6 @@ UNKNOWN_DEVICE = "unknown"
 
 PARTIAL = "llm_requests.partial.parquet"
 SEED_LIMIT = 1 << 31
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reached:
-    """A server that answers, and how it came to be.
-
-    Attributes:
-        url: Its root.
-        facts: What it says about itself.
-        read: The precision that it runs; ``None`` where nothing tells.
-        load_time_s: From its start to its first good answer; ``None`` where it was not started here.
-        command: How it was started.
-        device: Product of the GPU that its processes use; ``None`` where unknown.
-        device_count: How many.
-    """
-
-    url: str
-    facts: ServerFacts
-    read: precision.PrecisionRead | None = None
-    load_time_s: float | None = None
-    command: tuple[str, ...] = ()
-    device: str | None = None
-    device_count: int | None = None
 
 
 class OpenAiBackend:
@@ -100,44 +81,73 @@ class OpenAiBackend:
             )
         options = parse_options(job.options)
         headers = headers_of(options, os.environ)
-        with _reach(job, job.load, options, headers, context) as reached:
+        watched = _Phases(enter=context.enter)
+        with reach(job, job.load, options, headers, context.work_dir) as reached:
             _check_fit(job, job.load, reached)
             target, seed = _target(job, options, headers, reached)
-            result = run_load(
-                target,
-                job.load,
-                warmup_s=job.warmup_s,
-                duration_s=job.duration_s,
-                seed=seed,
-                t0_ns=context.t0_ns,
-                on_phase=context.enter,
-                on_progress=context.progress,
-            )
-            _require_result(result, context.work_dir)
-        return _measurement(job, options, reached, target, seed, result)
+            with _scraper(options, reached, context.work_dir) as scraper:
+                result = run_load(
+                    target,
+                    job.load,
+                    warmup_s=job.warmup_s,
+                    duration_s=job.duration_s,
+                    seed=seed,
+                    t0_ns=context.t0_ns,
+                    on_phase=watched.on_phase,
+                    on_progress=context.progress,
+                )
+            _require_result(result, reached.launched, context.work_dir)
+        server = _server_side(scraper.seen(), context.t0_ns, watched, result)
+        return _measurement(job, options, reached, target, seed, result, server)
 
 
-@contextlib.contextmanager
-def _reach(
-    job: Job, load: LoadSpec, options: OpenAiOptions, headers: dict[str, str], context: Context
-) -> Iterator[Reached]:
-    url = str(options.url)
-    target = Target(url=url, model="", ca_file=_path(options.ca_file), verify_tls=options.verify_tls)
-    tls = target.tls()
-    try:
-        probe.get(url, "/v1/models", headers=headers, tls=tls)
-    except (OSError, http.client.HTTPException) as error:
-        raise BackendError(
-            f"no server answers at {url}: {error}",
-            code="server_not_ready",
-            remedy="start it, or correct options.url in the plan",
-        ) from error
-    facts = identify(probe.asker(url, headers=headers, tls=tls), family=options.family)
-    yield Reached(url=url, facts=facts, read=precision.from_answers(facts.said))
+@dataclass(slots=True, kw_only=True)
+class _Phases:
+    """Notes when each phase began, and passes it on."""
+
+    enter: Callable[[Phase], None]
+    began: list[tuple[Phase, int]] = field(default_factory=list)
+
+    def on_phase(self, phase: Phase) -> None:
+        self.began.append((phase, time.monotonic_ns()))
+        self.enter(phase)
 
 
-def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ServerSide:
+    """What the server told about the run."""
+
+    table: pa.Table | None
+    metrics: list[MetricValue]
+    notes: tuple[str, ...]
+
+
+def _scraper(options: OpenAiOptions, reached: Reached, work_dir: Path) -> Scraper:
+    if options.server_metrics == "off":
+        found = Found(url=reached.url, absent='switched off: options.server_metrics = "off"')
+    elif options.server_metrics == "auto":
+        found = find(reached.ask, reached.url, metrics_paths(reached.facts.family))
+    else:
+        found = named(options.server_metrics, reached.url)
+    given = [
+        item for header, variable in options.headers_env.items() for item in ("--header-env", f"{header}={variable}")
+    ]
+    if options.api_key_env is not None:
+        given += ["--bearer-env", options.api_key_env]
+    if options.ca_file is not None:
+        given += ["--ca-file", str(Path(options.ca_file).absolute())]
+    if not options.verify_tls:
+        given.append("--insecure")
+    return Scraper(found, interval_s=1 / options.scrape_hz, log_dir=work_dir, secrets=given)
+
+
+def _server_side(seen: Seen, t0_ns: int, watched: _Phases, result: LoadResult) -> _ServerSide:
+    start_ns, end_ns = result.window_ns
+    exact = [(phase, start_ns if phase is Phase.MEASURE else at_ns) for phase, at_ns in watched.began]
+    exact = [(phase, end_ns if phase is Phase.DRAIN else at_ns) for phase, at_ns in exact]
+    table = to_table(seen, t0_ns=t0_ns, phases=exact) if seen.rows else None
+    metrics = summarise_server(table, (start_ns - t0_ns, end_ns - t0_ns), absent=seen.absent)
+    return _ServerSide(table=table, metrics=metrics, notes=seen.notes)
 
 
 def served_model(job: Job, options: OpenAiOptions, facts: ServerFacts) -> str:
@@ -211,22 +221,29 @@ def _target(job: Job, options: OpenAiOptions, headers: dict[str, str], reached: 
         headers=headers,
         timeout_s=options.request_timeout_s,
         outage_s=options.outage_s,
-        ca_file=_path(options.ca_file),
+        ca_file=None if options.ca_file is None else Path(options.ca_file),
         verify_tls=options.verify_tls,
     )
     return target, seed
 
 
-def _require_result(result: LoadResult, work_dir: Path) -> None:
+def _require_result(result: LoadResult, launched: LaunchedServer | None, work_dir: Path) -> None:
     """Turn a load that says nothing about the server into an error that keeps what was measured."""
     completed = result.requests.filter(_completed(result.requests)).num_rows
     died = next((reason.detail for reason in result.reasons if reason.code == "server_died"), None)
+    if launched is not None and (how := launched.ended()) is not None:
+        died = how
     if completed and died is None:
         return
     import pyarrow.parquet as pq
 
     pq.write_table(result.requests, work_dir / PARTIAL)
     kept = f"what was measured is in {work_dir / PARTIAL}"
+    if died is not None and launched is not None:
+        raise launched.failure(
+            f"died under load ({died}), after {completed} completed requests of the measuring phase; {kept}",
+            code="server_died",
+        )
     if died is not None:
         raise BackendError(
             f"the server died under load, after {completed} completed requests of the measuring phase: {died}",
@@ -255,10 +272,16 @@ def _completed(requests: pa.Table) -> pa.ChunkedArray:
 
 
 def _measurement(
-    job: Job, options: OpenAiOptions, reached: Reached, target: Target, seed: int, result: LoadResult
+    job: Job,
+    options: OpenAiOptions,
+    reached: Reached,
+    target: Target,
+    seed: int,
+    result: LoadResult,
+    server: _ServerSide,
 ) -> Measurement:
-    facts, read = reached.facts, reached.read
-    metrics = list(result.metrics)
+    facts, read, device = reached.facts, reached.read, reached.device
+    metrics = [*result.metrics, *server.metrics]
     absent = "the server ran before" if reached.load_time_s is None else None
     metrics.append(MetricValue(metric="load_time_s", value=reached.load_time_s, absent_reason=absent))
     effective: dict[str, Any] = {"server": facts.family, "endpoint": target.endpoint}
@@ -267,18 +290,21 @@ def _measurement(
     if options.env:
         effective["env"] = json.dumps(options.env, sort_keys=True)
     return Measurement(
-        tables={"llm_requests": result.requests},
+        tables={
+            "llm_requests": result.requests,
+            **({} if server.table is None else {"server_samples": server.table}),
+        },
         window_ns=result.window_ns,
         metrics=tuple(metrics),
         reasons=result.reasons,
         realised_precision=None if read is None else read.precision or read.said,
         effective_options=effective,
         versions={facts.family: facts.version} if facts.version else {},
-        command=shlex.join(reached.command) if reached.command else None,
+        command=reached.command,
         counts=result.counts,
-        notes=(*result.notes, *_notes(job, options, reached, target, seed)),
-        device=options.device_name or reached.device,
-        device_count=options.gpus or reached.device_count,
+        notes=(*result.notes, *server.notes, *_notes(job, options, reached, target, seed)),
+        device=options.device_name or (device.name if device else None),
+        device_count=options.gpus or (device.count if device else None),
     )
 
 
@@ -287,6 +313,8 @@ def _notes(job: Job, options: OpenAiOptions, reached: Reached, target: Target, s
     yield f"target: {facts.family} {facts.version or '(version unknown)'} at {reached.url}, model {target.model}"
     if options.device_name is None and reached.device is None:
         yield "the device behind the server is unknown: HTTP does not tell it; name it with options.device_name"
+    elif reached.device is not None:
+        yield f"device by {reached.device.where}"
     if read is None:
         yield f"precision was not read back: the plan's {job.precision} is taken on trust"
     else:

@@ -11,7 +11,7 @@ from typing import Any
 from enginewatch_db.errors import PlanError
 from enginewatch_db.model import Json
 from enginewatch_harness.backends import option_values as read
-from enginewatch_harness.load.target import ENDPOINTS
+from enginewatch_harness.load.endpoints import ENDPOINTS
 from enginewatch_harness.targets.identify import FAMILIES
 from enginewatch_harness.targets.profiles import PROFILES
 
@@ -41,6 +41,7 @@ class OpenAiOptions:
         device_name: Product name of the device behind the URL; ``None``: read back where the server was launched here.
         gpus: Devices behind the URL; ``None``: what was launched, or unknown.
         port: Loopback port of a launched server; 0: any free one.
+        ready_path: Path that answers 200 when an own ``command`` is ready; ``None``: the profile's, ``/v1/models``.
         ready_timeout_s: How long a launched server may take until it answers.
         stop_grace_s: How long it may take to end before it is killed.
         request_timeout_s: Limit of one request.
@@ -70,6 +71,7 @@ class OpenAiOptions:
     device_name: str | None = None
     gpus: int | None = None
     port: int = 0
+    ready_path: str | None = None
     ready_timeout_s: float = 900.0
     stop_grace_s: float = 20.0
     request_timeout_s: float = 120.0
@@ -122,6 +124,7 @@ def parse_options(options: Json) -> OpenAiOptions:
         device_name=read.optional_text(options, "device_name"),
         gpus=read.integer(options, "gpus", 1, low=1) if options.get("gpus") is not None else None,
         port=read.integer(options, "port", 0, low=0),
+        ready_path=read.optional_text(options, "ready_path"),
         ready_timeout_s=_above_zero(options, "ready_timeout_s", default.ready_timeout_s),
         stop_grace_s=read.positive(options, "stop_grace_s", default.stop_grace_s),
         request_timeout_s=_above_zero(options, "request_timeout_s", default.request_timeout_s),

@@ -7,10 +7,12 @@ import json
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from enginewatch_db.errors import UsageError
+from enginewatch_harness.load.target import Target
 
 PROBE_TIMEOUT_S = 5.0
 LIMIT_BYTES = 64 << 20
@@ -41,6 +43,9 @@ class Reply:
             return None
 
 
+Tls = ssl.SSLContext | None
+"""How TLS is spoken; ``None`` for plain HTTP, and for the system's certificates."""
+
 Ask = Callable[[str], Reply | None]
 """Asks for a path; ``None`` where the server did not answer at all."""
 
@@ -50,7 +55,7 @@ def get(
     path: str,
     *,
     headers: Mapping[str, str] | None = None,
-    tls: ssl.SSLContext | None = None,
+    tls: Tls = None,
     timeout_s: float = PROBE_TIMEOUT_S,
 ) -> Reply:
     """Ask for ``path`` on the server at ``url`` over a connection of its own; ``tls`` is the system's by default.
@@ -77,11 +82,20 @@ def get(
         connection.close()
 
 
+def tls_of(url: str, *, ca_file: Path | None = None, verify: bool = True) -> Tls:
+    """Return how TLS is spoken with the server at ``url``; ``None`` for plain HTTP.
+
+    Raises:
+        UsageError: ``ca_file`` cannot be read.
+    """
+    return Target(url=url, model="", ca_file=ca_file, verify_tls=verify).tls()
+
+
 def asker(
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
-    tls: ssl.SSLContext | None = None,
+    tls: Tls = None,
     timeout_s: float = PROBE_TIMEOUT_S,
 ) -> Ask:
     """Return a function that asks the server at ``url``; a server that does not answer gives ``None``."""

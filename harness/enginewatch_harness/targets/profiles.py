@@ -185,7 +185,8 @@ PROFILES: dict[str, Profile] = {
         command=_lmdeploy,
         ready="/health",
         precisions=_dtypes("--dtype", fp16="float16", bf16="bfloat16"),
-        checked="LMDeploy 0.10",
+        version=("lmdeploy", "--version"),
+        checked="LMDeploy 0.11",
     ),
     "mlc": Profile(
         family="mlc",
@@ -215,14 +216,14 @@ PROFILES: dict[str, Profile] = {
         command=_transformers,
         ready="/health",
         precisions=_dtypes("--dtype", fp32="float32", fp16="float16", bf16="bfloat16"),
+        version=("transformers", "version"),
         names_model=False,
-        checked="Transformers 5",
+        checked="Transformers 5.8",
     ),
     "llamacpp": Profile(
         family="llamacpp",
         command=_llama_server,
         ready="/health",
-        version=("llama-server", "--version"),
         checked="llama.cpp b11549",
     ),
 }
@@ -239,6 +240,11 @@ def command_line(name: str, launch: Launch) -> list[str]:
         raise PlanError(f"there is no profile {name!r}", remedy=f"known: {', '.join(PROFILES)}")
     profile = PROFILES[name]
     return [*profile.command(launch), *profile.precisions.get(launch.precision, ()), *launch.args]
+
+
+def metrics_paths(family: str) -> tuple[str, ...]:
+    """Return where a server of this family may have its metrics, in the order to try."""
+    return next((item.metrics for item in PROFILES.values() if item.family == family), ("/metrics",))
 
 
 def own_command(parts: tuple[str, ...], launch: Launch) -> list[str]:
