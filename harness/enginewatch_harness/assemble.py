@@ -13,6 +13,7 @@ from enginewatch_db.model import EngineRecord, Failure, Identity, Json, Phase, P
 from enginewatch_db.quantile import estimate
 from enginewatch_db.validity import Reason
 from enginewatch_harness.backends.base import Measurement
+from enginewatch_harness.load.identity import load_identity, slo_identity
 from enginewatch_harness.prepare import Prepared
 from enginewatch_harness.summarise import engine_metrics, sample_reasons
 
@@ -91,14 +92,8 @@ def identity_of(prepared: Prepared, measurement: Measurement | None = None) -> I
         "duration_ms": round(case.duration_s * 1000),
         **{name: value for name, value in case.options.items() if name not in HIDDEN_OPTIONS},
         **({} if measurement is None else measurement.effective_options),
+        **(slo_identity(case.load) if case.load is not None else {}),
     }
-    load: Json = {}
-    if case.load is not None:
-        load = {"mode": case.load.mode, "isl": case.load.isl, "osl": case.load.osl}
-        if case.load.rate_rps is None:
-            load["concurrency"] = case.load.concurrency
-        else:
-            load["rate_mrps"] = round(case.load.rate_rps * 1000)
     return Identity(
         workload=case.workload,
         model=case.model.name,
@@ -109,7 +104,7 @@ def identity_of(prepared: Prepared, measurement: Measurement | None = None) -> I
         device=found[0] or prepared.device,
         device_count=found[1] or 1,
         shapes={name: list(dims) for name, dims in (prepared.job.shapes if prepared.job else {}).items()},
-        load=load,
+        load=load_identity(case.load, dataset_sha256=prepared.dataset_sha256) if case.load else {},
         options={name: repr(value) if isinstance(value, float) else value for name, value in options.items()},
         tool_major=(prepared.availability.version or "").split(".")[0] or None,
     )

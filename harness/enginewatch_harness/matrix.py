@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from enginewatch_db.errors import PlanError
 from enginewatch_db.model import Json
 from enginewatch_harness.load.spec import LoadSpec
-from enginewatch_harness.plan_file import PRECISIONS, ExcludeTable, LoadTable, ModelTable, PlanFile, WorkloadTable
+from enginewatch_harness.plan_file import PRECISIONS, ExcludeTable, ModelTable, PlanFile, WorkloadTable
+from enginewatch_harness.plan_load import profiles, token_part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,23 +139,12 @@ def _cases_of(plan: PlanFile, workload: WorkloadTable, model: ModelTable) -> Ite
 def _feeds(workload: WorkloadTable) -> Iterator[tuple[str, int | None, LoadSpec | None]]:
     for batch in workload.batches:
         yield f"b{batch}", batch, None
-    for profile in workload.load:
-        for suffix, load in _profiles(profile):
-            tokens = f"-i{load.isl}o{load.osl}" if len({(item.isl, item.osl) for item in workload.load}) > 1 else ""
-            yield suffix + tokens, None, load
-
-
-def _profiles(profile: LoadTable) -> Iterator[tuple[str, LoadSpec]]:
-    for concurrency in profile.concurrency:
-        yield (
-            f"c{concurrency}",
-            LoadSpec(mode="closed", concurrency=concurrency, isl=profile.isl, osl=profile.osl),
-        )
-    for rate_rps in profile.rate_rps:
-        yield (
-            f"poisson{rate_rps:g}rps",
-            LoadSpec(mode="poisson", concurrency=256, rate_rps=rate_rps, isl=profile.isl, osl=profile.osl),
-        )
+    found = [item for table in workload.load for item in profiles(table)]
+    # Lengths are in the keys only where they tell cases apart or say more than the plan's two numbers.
+    tokens = {token_part(load) for _, load in found}
+    shown = len(tokens) > 1 or any(load.isl_dist or load.osl_dist for _, load in found)
+    for suffix, load in found:
+        yield f"{suffix}{token_part(load) if shown else ''}", None, load
 
 
 def _exclude(cases: list[Case], tables: list[ExcludeTable]) -> list[Case]:

@@ -7,11 +7,12 @@ import hashlib
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from enginewatch_db.errors import PlanError
+from enginewatch_harness.plan_load import LoadTable
 
 PRECISIONS = (
     "fp32",
@@ -54,26 +55,6 @@ class ModelTable(_Table):
     def _one_source(self) -> ModelTable:
         if sum(source is not None for source in (self.path, self.served, self.generate)) != 1:
             raise ValueError("give either path or generate, or served for a model that only a server has")
-        return self
-
-
-class LoadTable(_Table):
-    """``[[workload.load]]``: how requests arrive at a server."""
-
-    mode: Literal["closed", "poisson"] = Field(default="closed", description="Closed loop, or open loop.")
-    concurrency: list[Positive] = Field(default_factory=list, description="Streams of the closed loop.")
-    rate_rps: list[Annotated[float, Field(gt=0)]] = Field(
-        default_factory=list, description="Offered requests per second of the open loop."
-    )
-    isl: Positive = Field(default=64, description="Prompt tokens of a request.")
-    osl: Positive = Field(default=32, description="Output tokens of a request.")
-
-    @model_validator(mode="after")
-    def _fits_mode(self) -> LoadTable:
-        if self.mode == "closed" and (not self.concurrency or self.rate_rps):
-            raise ValueError("a closed loop needs concurrency and no rate_rps")
-        if self.mode == "poisson" and (not self.rate_rps or self.concurrency):
-            raise ValueError("a poisson load needs rate_rps and no concurrency")
         return self
 
 

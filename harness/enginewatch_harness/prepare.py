@@ -11,10 +11,13 @@ from enginewatch_db.model import Failure
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness.backends.base import Availability, ChoosesDevice, Job
 from enginewatch_harness.engine_cache import engine_key, file_sha256
+from enginewatch_harness.load.datasets import sha256_of
+from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.matrix import Case
 from enginewatch_harness.model_folder import folder_sha256, is_model_folder
 from enginewatch_harness.models import GENERATORS, write_model
 from enginewatch_harness.plan_file import ModelTable, PlanFile
+from enginewatch_harness.plan_load import resolved
 from enginewatch_harness.provenance import cpu_device
 from enginewatch_harness.registry import availability, backend
 
@@ -29,6 +32,7 @@ class Prepared:
     Attributes:
         job: ``None`` when ``failure`` is set.
         engine_key: ``None`` where the backend has no engine.
+        dataset_sha256: Content hash of the load's dataset; ``None`` where it has none.
     """
 
     case: Case
@@ -38,13 +42,14 @@ class Prepared:
     job: Job | None = None
     engine_key: str | None = None
     failure: Failure | None = None
+    dataset_sha256: str | None = None
 
 
 def check_models(plan: PlanFile, folder: Path) -> None:
-    """Refuse a plan whose model files or generators do not exist, before anything is measured.
+    """Refuse a plan whose files or generators do not exist, before anything is measured.
 
     Raises:
-        PlanError: Names the model, the path and the remedy.
+        PlanError: Names the model or workload, the path and the remedy.
     """
     for model in plan.model:
         if model.generate is not None and model.generate not in (*GENERATORS, *BACKEND_GENERATORS):
@@ -55,6 +60,15 @@ def check_models(plan: PlanFile, folder: Path) -> None:
                 f"model {model.name!r}: there is no file {folder / model.path}, nor a folder with a config.json",
                 remedy="correct model.path in the plan (it is relative to the plan file)",
             )
+    for workload in plan.workload:
+        for load in workload.load:
+            files = {"dataset.path": load.dataset.path if load.dataset else None, "tokenizer": load.tokenizer}
+            for key, path in files.items():
+                if path is not None and not (folder / path).exists():
+                    raise PlanError(
+                        f"workload {workload.name!r}: there is no file {folder / path}",
+                        remedy=f"correct load.{key} in the plan (it is relative to the plan file)",
+                    )
 
 
 def prepare(case: Case, *, plan: PlanFile, folder: Path, workspace: Workspace) -> Prepared:
@@ -62,11 +76,13 @@ def prepare(case: Case, *, plan: PlanFile, folder: Path, workspace: Workspace) -
     found = availability(case.backend)
     device = _device(case, found)
     model_sha256: str | None = None
+    load = None if case.load is None else resolved(case.load, folder)
+    dataset_sha256 = sha256_of(load.dataset.path) if load is not None and load.dataset is not None else None
     try:
         if not found.available:
             raise NotAvailableError(f"backend {case.backend!r} is not available: {found.why}", remedy=found.remedy)
         path, model_sha256 = _model_file(case.model, folder, workspace)
-        job = _job(case, plan, path)
+        job = _job(case, plan, path, load)
         options = backend(case.backend).engine_options(job)
         key = None
         if options is not None and model_sha256 is None:
@@ -85,11 +101,24 @@ def prepare(case: Case, *, plan: PlanFile, folder: Path, workspace: Workspace) -
                 options=options,
             )
         return Prepared(
-            case=case, availability=found, device=device, model_sha256=model_sha256, job=job, engine_key=key
+            case=case,
+            availability=found,
+            device=device,
+            model_sha256=model_sha256,
+            job=job,
+            engine_key=key,
+            dataset_sha256=dataset_sha256,
         )
     except BackendError as error:
         failure = Failure(code=error.code, message=error.message, remedy=error.remedy)
-        return Prepared(case=case, availability=found, device=device, model_sha256=model_sha256, failure=failure)
+        return Prepared(
+            case=case,
+            availability=found,
+            device=device,
+            model_sha256=model_sha256,
+            failure=failure,
+            dataset_sha256=dataset_sha256,
+        )
 
 
 def _device(case: Case, found: Availability) -> str:
@@ -115,7 +144,7 @@ def _model_file(model: ModelTable, folder: Path, workspace: Workspace) -> tuple[
     return path, file_sha256(path)
 
 
-def _job(case: Case, plan: PlanFile, path: Path) -> Job:
+def _job(case: Case, plan: PlanFile, path: Path, load: LoadSpec | None) -> Job:
     options = dict(case.options)
     if case.model.generate in BACKEND_GENERATORS:
         options["generate"] = case.model.generate
@@ -129,7 +158,7 @@ def _job(case: Case, plan: PlanFile, path: Path) -> Job:
         shapes=_shapes(case, path) if case.batch is not None else {},
         warmup_s=case.warmup_s,
         duration_s=case.duration_s,
-        load=case.load,
+        load=load,
         options=options,
         seed=plan.seed,
     )

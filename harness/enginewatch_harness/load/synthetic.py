@@ -29,8 +29,8 @@ from enginewatch_harness.load.spec import CLOSED, LoadSpec
 from enginewatch_harness.load.tokenizer import TextCounter, open_tokenizer
 from enginewatch_harness.load.workload import PlannedRequest
 
-_PREFIX_NUMBERS = 1 << 40
-"""Shared texts have numbers from here on, so that no request's own text is among them."""
+_PREFIX_NUMBERS = 1 << 22
+"""Shared texts have numbers from here on: none is a text of the first four million requests."""
 
 _ARRIVALS = 1
 """Tells the stream of random numbers from the others of the same seed."""
