@@ -59,13 +59,19 @@ def order_statistic_interval(
     Ranks from the binomial law of how many samples lie below the quantile (H. A. David, "Order Statistics",
     section 7.1). It assumes independent samples, so it speaks of this run alone, never of the next one.
     """
-    n = ordered.size
+    low, high = interval_ranks(ordered.size, q, confidence)
+    return (None if low is None else float(ordered[low])), (None if high is None else float(ordered[high]))
+
+
+def interval_ranks(n: int, q: float, confidence: float) -> tuple[int | None, int | None]:
+    """Return which of ``n`` ordered samples are the ends of a quantile's interval, from 0.
+
+    See ``order_statistic_interval``; for those who would rather not sort all samples.
+    """
     tail = (1 - confidence) / 2
-    low_rank = int(stats.binom.ppf(tail, n, q))
-    high_rank = int(stats.binom.ppf(1 - tail, n, q)) + 1
-    low = float(ordered[low_rank - 1]) if low_rank >= 1 else None
-    high = float(ordered[high_rank - 1]) if high_rank <= n else None
-    return low, high
+    low = int(stats.binom.ppf(tail, n, q)) - 1
+    high = int(stats.binom.ppf(1 - tail, n, q))
+    return (low if low >= 0 else None), (high if high < n else None)
 
 
 def estimate(values: NDArray[np.float64], q: float, confidence: float = 0.95) -> QuantileEstimate:
