@@ -154,6 +154,7 @@ FAILURE_CODES: dict[str, str] = {
     "server_not_ready": "the server did not become ready in time",
     "server_died": "the server ended while it was under load",
     "load_failed": "every request of the load test failed",
+    "client_failed": "a process of the load generator ended with an error",
     "no_samples": "the measuring phase produced no sample",
     "killed": "the process was killed by a signal",
     "timeout": "the process did not end in time",

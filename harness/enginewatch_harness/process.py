@@ -62,6 +62,7 @@ def start(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     guarded: bool = False,
+    pass_fds: Collection[int] = (),
 ) -> Child:
     """Start a child in its own session and process group, with its output in two files.
 
@@ -72,6 +73,7 @@ def start(
         cwd: Working directory; this process's where ``None``.
         env: The whole environment; this process's where ``None``.
         guarded: Put ``guard.py`` in front, for a program that does not call ``die_with_parent``.
+        pass_fds: Descriptors that stay open in the child, under their numbers.
 
     Raises:
         OSError: The program does not exist or cannot be executed.
@@ -86,6 +88,7 @@ def start(
             cwd=cwd,
             env=None if env is None else dict(env),
             start_new_session=True,
+            pass_fds=tuple(pass_fds),
         )
 
 

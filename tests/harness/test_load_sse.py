@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enginewatch_harness.load.sse import EventFacts, SseSplitter, read_event
+from enginewatch_harness.load.events import read_openai
+from enginewatch_harness.load.sse import SseSplitter
 
 DATA = Path(__file__).parents[1] / "data" / "harness" / "load"
 
@@ -33,9 +34,9 @@ def cut(stream: bytes, places: list[int]) -> list[bytes]:
 def test_recorded_streams_read_the_same_in_any_pieces(kind, events, places):
     stream = b"".join(line for _, line in recorded(kind))
     found = split(cut(stream, places))
-    facts = [read_event(data) for data in found]
+    facts = [read_openai(data) for data in found]
     assert len(found) == events  # 48 tokens, the usage, the end marker, and in chat the role
-    assert sum(fact.content for fact in facts) == 48
+    assert sum(bool(fact.text) for fact in facts) == 48
     assert [fact.finish_reason for fact in facts if fact.finish_reason] == ["length"]
     assert [(fact.prompt_tokens, fact.output_tokens) for fact in facts if fact.output_tokens] == [(240, 48)]
     assert [fact.done for fact in facts] == [False] * (events - 1) + [True]
@@ -44,8 +45,8 @@ def test_recorded_streams_read_the_same_in_any_pieces(kind, events, places):
 
 def test_the_recorded_role_event_is_not_a_token():
     lines = [line for _, line in recorded("chat")]
-    facts = [read_event(data) for data in split(lines)]
-    assert [fact.content for fact in facts[:3]] == [False, True, True]
+    facts = [read_openai(data) for data in split(lines)]
+    assert [bool(fact.text) for fact in facts[:3]] == [False, True, True]
 
 
 @st.composite
@@ -90,76 +91,3 @@ def test_events_come_as_soon_as_their_last_byte(places):
 def test_the_last_event_may_lack_its_empty_line():
     assert split([b"data: x\n\ndata: [DONE]\n"]) == [b"x", b"[DONE]"]
     assert split([b"data: x\n\n: bye\n"]) == [b"x"]
-
-
-@pytest.mark.parametrize(
-    ("event", "content"),
-    [
-        ({"choices": [{"text": " x"}]}, True),
-        ({"choices": [{"text": ""}]}, False),
-        ({"choices": [{"delta": {"role": "assistant"}}]}, False),
-        ({"choices": [{"delta": {"role": "assistant", "content": ""}}]}, False),
-        ({"choices": [{"delta": {"role": "assistant", "content": None}}]}, False),
-        ({"choices": [{"delta": {"content": "x"}}]}, True),
-        ({"choices": [{"delta": {"reasoning_content": "x"}}]}, True),
-        ({"choices": [{"delta": {"reasoning": "x"}}]}, True),
-        ({"choices": [{"delta": {"tool_calls": [{"index": 0}]}}]}, True),
-        ({"choices": [{"delta": {"tool_calls": []}}]}, False),
-        ({"choices": [{"delta": {}}]}, False),
-        ({"choices": [{"text": ""}, {"text": "second choice"}]}, True),
-        ({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}, False),
-        ({"choices": None}, False),
-        ({"choices": ["odd"]}, False),
-        ({}, False),
-    ],
-)
-def test_what_counts_as_content(event, content):
-    assert read_event(json.dumps(event).encode()).content is content
-
-
-def test_content_finish_and_usage_may_share_an_event():
-    event = {
-        "choices": [{"text": "x", "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
-    }
-    assert read_event(json.dumps(event).encode()) == EventFacts(
-        content=True, finish_reason="stop", prompt_tokens=3, output_tokens=4
-    )
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b'{"error": {"message": "no memory", "code": 500}}', "no memory"),
-        (b'{"error": "plain"}', "plain"),
-        (b"{half", "not JSON"),
-        (b"[1]", "not an object"),
-        (b"\xff\xfe\xfd", "not JSON"),
-    ],
-)
-def test_errors_in_the_stream_are_told(data, words):
-    fact = read_event(data)
-    assert words in fact.error
-    assert not fact.content
-
-
-@given(st.binary(max_size=60))
-def test_reading_never_raises(data):
-    read_event(data)
-
-
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-        lambda inner: (
-            st.lists(inner, max_size=3)
-            | st.dictionaries(
-                st.sampled_from(["choices", "delta", "text", "content", "usage", "completion_tokens", "error"]), inner
-            )
-        ),
-        max_leaves=12,
-    )
-)
-def test_reading_odd_json_never_raises(value):
-    fact = read_event(json.dumps(value).encode())
-    assert fact.output_tokens is None or fact.output_tokens >= 0

@@ -13,10 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from enginewatch_db.errors import EnginewatchError
-from enginewatch_harness.load.spec import LoadSpec
-from enginewatch_harness.load.arrivals import MODES
+from enginewatch_harness.load.endpoints import ENDPOINTS
 from enginewatch_harness.load.generator import LoadResult, run_load
-from enginewatch_harness.load.target import ENDPOINTS, Target
+from enginewatch_harness.load.spec import MODES, LoadSpec
+from enginewatch_harness.load.target import Target
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--requests", type=int, help="requests in the measuring phase, instead of a duration")
     parser.add_argument("--warmup-s", type=float, default=1.0)
     parser.add_argument("--duration-s", type=float, default=10.0)
+    parser.add_argument("--processes", type=int, default=1, help="client processes; 0: as many as it seems to need")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--body", type=json.loads, default={}, help="JSON object with more fields of each request")
     parser.add_argument("--requests-to", type=Path, help="write every request to this Parquet file")
@@ -52,7 +53,7 @@ def as_json(result: LoadResult) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run one load; the exit status is that of the error tree."""
     given = _parser().parse_args(argv)
-    names = ("mode", "concurrency", "rate_rps", "isl", "osl", "requests")
+    names = ("mode", "concurrency", "rate_rps", "isl", "osl", "requests", "processes")
     try:
         result = run_load(
             Target(url=given.url, model=given.model, endpoint=given.endpoint, body=given.body),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -30,10 +31,24 @@ class Client:
         limit: The most requests in flight; further ones wait their turn here, which shows as lateness.
         spares: The most idle connections to hold ready.
         on_done: Called with each request that ended.
+        keep_text: Keep what is answered, for the next turn or for a tokenizer.
     """
 
-    def __init__(self, target: Target, *, limit: int, spares: int, on_done: Callable[[Exchange], None]) -> None:
+    def __init__(
+        self,
+        target: Target,
+        *,
+        limit: int,
+        spares: int,
+        on_done: Callable[[Exchange], None],
+        keep_text: bool = False,
+    ) -> None:
+        self.wire = target.wire()
+        self.streaming = target.streams()
+        self.keep_text = keep_text
+        self.sizes: dict[int, bytes] = {}
         self._host, self._port = target.address()
+        self._tls = target.tls()
         self._timeout_ns = round(target.timeout_s * _NS)
         self._limit, self._spares = limit, spares
         self._on_done = on_done
@@ -50,10 +65,13 @@ class Client:
         await asyncio.gather(*(self._open_spare() for _ in range(self._spares)))
 
     async def _open_spare(self) -> None:
-        loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):
-            _, connection = await loop.create_connection(lambda: Connection(self), self._host, self._port)
-            self._idle.append(connection)
+            self._idle.append(await self._open())
+
+    async def _open(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(lambda: Connection(self), self._host, self._port, ssl=self._tls)
+        return connection
 
     def _keep_spare(self) -> None:
         if self._server_closes and len(self._idle) + len(self._opening) < self._spares:
@@ -74,7 +92,7 @@ class Client:
         if self._idle:
             connection = self._idle.pop()
             self._busy[exchange.idx] = (exchange, connection)
-            connection.send(exchange, exchange.body)
+            connection.send(exchange)
             if exchange.intended_ns is None and exchange.sent_ns is not None:
                 exchange.start_ns = exchange.sent_ns
         else:
@@ -89,16 +107,17 @@ class Client:
         task.add_done_callback(lambda _: self._connecting.pop(exchange.idx, None))
 
     async def _connect_and_send(self, exchange: Exchange, began_ns: int) -> None:
-        loop = asyncio.get_running_loop()
         try:
-            _, connection = await loop.create_connection(lambda: Connection(self), self._host, self._port)
+            connection = await self._open()
         except ConnectionRefusedError as error:
             self._fail(exchange, ErrorClass.CONNECT_REFUSED, str(error))
+        except ssl.SSLError as error:
+            self._fail(exchange, ErrorClass.TLS_FAILED, error.reason or str(error))
         except OSError as error:
             self._fail(exchange, ErrorClass.CONNECT_FAILED, str(error))
         else:
             self._busy[exchange.idx] = (exchange, connection)
-            connection.send(exchange, exchange.body)
+            connection.send(exchange)
             if exchange.sent_ns is not None:
                 exchange.connect_ns = exchange.sent_ns - began_ns
 

@@ -1,26 +1,36 @@
 """One keep-alive connection: raw bytes in, time-stamped content events out.
 
 The time is taken once per read, first thing, before anything is parsed. So parsing never delays a stamp, and
-events that arrived in one read share theirs.
+events that arrived in one read share theirs. Chunks of a known shape skip the HTTP parser (see ``Answer``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from typing import Protocol, cast
 
 import httptools
 
+from enginewatch_harness.load.answer import Answer
+from enginewatch_harness.load.endpoints import Endpoint
 from enginewatch_harness.load.exchange import ErrorClass, Exchange
-from enginewatch_harness.load.sse import SseSplitter, error_text, read_event
-
-_ERROR_BODY_BYTES = 2_000
 
 
 class Owner(Protocol):
-    """Who hands requests to connections."""
+    """Who hands requests to connections.
+
+    Attributes:
+        wire: The endpoint that they go to.
+        streaming: Whether streams are asked for.
+        keep_text: Whether the answers' text is kept.
+        sizes: Length of a read that is one whole chunk → its size line; shared, since it is the same for all.
+    """
+
+    wire: Endpoint
+    streaming: bool
+    keep_text: bool
+    sizes: dict[int, bytes]
 
     def finished(self, connection: Connection, exchange: Exchange, *, reusable: bool) -> None:
         """Take back a request that ended, and its connection."""
@@ -36,7 +46,8 @@ class Connection(asyncio.Protocol):
     """Carries one request at a time. Every way for it to end leads to exactly one ``Owner.finished``."""
 
     __slots__ = (
-        "_body",
+        "_answer",
+        "_between_chunks",
         "_complete",
         "_content_type",
         "_exchange",
@@ -44,39 +55,37 @@ class Connection(asyncio.Protocol):
         "_owner",
         "_parser",
         "_read_ns",
-        "_splitter",
-        "_streaming",
         "_transport",
         "answered_ns",
     )
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        self._parser = httptools.HttpResponseParser(self)
-        self._splitter = SseSplitter()
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._exchange: Exchange | None = None
+        self._answer: Answer | None = None
         self._transport: asyncio.Transport | None = None
         self._read_ns = 0
-        self._body = b""
-        self._content_type = b""
-        self._streaming = False
+        self._content_type = ""
+        self._between_chunks = False
         self._complete = False
         self._keep_alive = False
         self.answered_ns: int | None = None
 
     # --- sending
 
-    def send(self, exchange: Exchange, request: bytes) -> None:
+    def send(self, exchange: Exchange) -> None:
         """Hand a request to the socket."""
         exchange.sent_ns = time.monotonic_ns()
         if self._transport is None:
             self._end(exchange, ErrorClass.NO_RESPONSE, "the server closed the connection as soon as it was open")
             return
-        self._splitter = SseSplitter()
-        self._body = self._content_type = b""
-        self._streaming = self._complete = False
+        owner = self._owner
+        self._answer = Answer(exchange, owner.wire, owner.sizes, keep_text=owner.keep_text)
+        self._content_type = ""
+        self._complete = self._between_chunks = False
         self._exchange = exchange
-        self._transport.write(request)
+        self._transport.write(exchange.message)
 
     def abort(self, error_class: ErrorClass, error: str) -> None:
         """End the request in flight, if any, and close the connection."""
@@ -98,14 +107,24 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Stamp a read and parse it."""
-        self._read_ns = time.monotonic_ns()
-        exchange = self._exchange
-        if exchange is None:
+        """Stamp a read, and take the fast way through it as far as that goes."""
+        read_ns = time.monotonic_ns()
+        answer = self._answer
+        if answer is None or not answer.fast:
+            self._parse(data, read_ns)
+        elif not answer.whole(data, read_ns):
+            taken = answer.walk(data, read_ns)
+            if taken < len(data):
+                self._parse(data[taken:] if taken else data, read_ns)
+
+    def _parse(self, data: bytes, read_ns: int) -> None:
+        exchange, answer = self._exchange, self._answer
+        if exchange is None or answer is None or self._parser is None:
             self.abort(ErrorClass.BAD_RESPONSE, "bytes that answer no request")
             return
+        self._read_ns = read_ns
         if exchange.first_byte_ns is None:
-            exchange.first_byte_ns = self._read_ns
+            exchange.first_byte_ns = read_ns
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -114,13 +133,17 @@ class Connection(asyncio.Protocol):
                 return
         # Only now, because whoever gets the request back may send the next one on this connection.
         if self._complete:
-            self._answered(exchange)
+            self._answered(exchange, answer)
+        elif exchange.streamed:
+            answer.settle(between_chunks=self._between_chunks and data.endswith(b"\r\n"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Classify what the end of the connection means for the request on it."""
         exchange, self._exchange = self._exchange, None
-        self._transport = None
-        if exchange is None:
+        answer, self._answer = self._answer, None
+        # The parser and this connection hold each other, and nothing collects cycles during a load.
+        self._transport = self._parser = None
+        if exchange is None or answer is None:
             self._owner.lost(self)
             return
         self._read_ns = time.monotonic_ns()
@@ -135,70 +158,47 @@ class Connection(asyncio.Protocol):
         else:
             # An answer without a length ends with its connection; whether it is whole, its events tell.
             self._exchange = exchange
-            self._answered(exchange, closed=True)
+            self._answered(exchange, answer, closed=True)
 
     # --- httptools' side
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep the content type."""
         if name.lower() == b"content-type":
-            self._content_type = value.lower()
+            self._content_type = value.decode("latin-1").lower()
 
     def on_headers_complete(self) -> None:
         """Note the status and whether this is an event stream."""
         exchange = self._exchange
-        if exchange is not None:
+        if exchange is not None and self._parser is not None:
             exchange.http_status = self._parser.get_status_code()
-            self._streaming = exchange.http_status == 200 and b"text/event-stream" in self._content_type
+            exchange.streamed = exchange.http_status == 200 and "text/event-stream" in self._content_type
+
+    def on_chunk_header(self) -> None:
+        """Note that a chunk has begun."""
+        self._between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        """Note that a chunk has ended."""
+        self._between_chunks = True
 
     def on_body(self, body: bytes) -> None:
         """Count the content events of a piece of the body, at the time of its read."""
-        if not self._streaming:
-            if len(self._body) < _ERROR_BODY_BYTES:
-                self._body += body
-            return
-        self._take(self._splitter.feed(body))
+        if self._answer is not None:
+            self._answer.body(body, self._read_ns)
 
     def on_message_complete(self) -> None:
         """Note the end of an answer, but not of an interim one (1xx, RFC 9110 section 15.2)."""
         exchange = self._exchange
         self._complete = exchange is not None and (exchange.http_status or 0) >= 200
-        self._keep_alive = self._parser.should_keep_alive()  # llhttp forgets it when this returns
+        # llhttp forgets it when this returns
+        self._keep_alive = self._parser is not None and self._parser.should_keep_alive()
 
     # --- ours
 
-    def _take(self, events: list[bytes]) -> None:
-        exchange = self._exchange
-        if exchange is None:
-            return
-        for data in events:
-            facts = read_event(data)
-            if facts.content:
-                exchange.content_ns.append(self._read_ns)
-            if facts.finish_reason is not None:
-                exchange.finish_reason = facts.finish_reason
-            if facts.output_tokens is not None:
-                exchange.output_tokens = facts.output_tokens
-                exchange.prompt_tokens = facts.prompt_tokens
-            if facts.error is not None:
-                exchange.fail(ErrorClass.STREAM_ERROR, facts.error)
-            exchange.done = exchange.done or facts.done
-
-    def _answered(self, exchange: Exchange, *, closed: bool = False) -> None:
-        self._take(self._splitter.flush())
-        self._exchange = None
-        if exchange.http_status is None:
-            exchange.fail(ErrorClass.HALF_STREAM, "the connection closed inside the headers")
-        elif exchange.http_status != 200:
-            exchange.fail(ErrorClass.HTTP_ERROR, f"HTTP {exchange.http_status}: {_plain(self._body)}")
-        elif not self._streaming:
-            kind = self._content_type.decode("latin-1") or "no content type"
-            exchange.fail(ErrorClass.NOT_STREAMING, f"the answer is {kind}, not text/event-stream")
-        elif not exchange.done and (closed or exchange.finish_reason is None):
-            tokens = len(exchange.content_ns)
-            exchange.fail(ErrorClass.HALF_STREAM, f"the stream ended after {tokens} content events")
-        elif not exchange.content_ns:
-            exchange.fail(ErrorClass.NO_CONTENT, f"the stream ended ({exchange.finish_reason}) without a token")
+    def _answered(self, exchange: Exchange, answer: Answer, *, closed: bool = False) -> None:
+        self._exchange = self._answer = None
+        answer.finish(self._content_type, self._read_ns, closed=closed, streaming=self._owner.streaming)
         self._end(exchange, reusable=not closed and self._keep_alive)
 
     def _end(
@@ -209,17 +209,9 @@ class Connection(asyncio.Protocol):
         *,
         reusable: bool = False,
     ) -> None:
+        self._answer = None
         exchange.end_ns = self._read_ns if error_class is None else time.monotonic_ns()
         if error_class is not None:
             exchange.fail(error_class, error)
         self.answered_ns = exchange.end_ns
         self._owner.finished(self, exchange, reusable=reusable)
-
-
-def _plain(body: bytes) -> str:
-    """Return the message of an error body, JSON or not."""
-    try:
-        found = json.loads(body)
-    except ValueError:
-        return body[:300].decode("utf-8", errors="replace").strip()
-    return error_text(found.get("error", found) if isinstance(found, dict) else found)

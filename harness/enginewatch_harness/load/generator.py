@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import http.client
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import uvloop
 
+from enginewatch_db.errors import UsageError
 from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import Json, Phase
 from enginewatch_db.validity import Reason
-from enginewatch_harness.load.spec import LoadSpec
-from enginewatch_harness.load.arrivals import OPEN_MODES, check_spec, schedule
-from enginewatch_harness.load.driver import NEVER_NS, Driver
-from enginewatch_harness.load.metrics import ClientStats, Totals, load_metrics, totals
-from enginewatch_harness.load.prompts import SEQUENCE_WORDS, PromptLength, PromptSource, calibrate
+from enginewatch_harness.load.check import check_spec
+from enginewatch_harness.load.crew import processes_for, run_crew
+from enginewatch_harness.load.driver import Driver
+from enginewatch_harness.load.judgement import judge_load
+from enginewatch_harness.load.metrics import ClientStats
+from enginewatch_harness.load.part import Account, Part, run_part
+from enginewatch_harness.load.prompts import PromptLength
 from enginewatch_harness.load.record import to_table
+from enginewatch_harness.load.spec import LoadSpec
+from enginewatch_harness.load.synthetic import Prepared, SyntheticWorkload, prepare_workload
 from enginewatch_harness.load.target import RequestWriter, Target
-from enginewatch_harness.load.verdicts import client_bound, failures
+from enginewatch_harness.load.tickets import LocalTickets
+from enginewatch_harness.load.tokenizer import open_tokenizer
+from enginewatch_harness.load.workload import Workload
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,7 +70,7 @@ def run_load(
     on_phase: Callable[[Phase], None] = lambda phase: None,
     on_progress: Callable[[int, float | None], None] = lambda count, median_ms: None,
 ) -> LoadResult:
-    """Put a load on a server and measure it. Blocks; runs an event loop of its own on the calling thread.
+    """Put a load on a server and measure it. Blocks; one process runs its event loop on the calling thread.
 
     A server that refuses, breaks off, answers with errors or dies makes failed requests and reasons, never an
     exception.
@@ -83,55 +88,76 @@ def run_load(
 
     Raises:
         UsageError: A target or spec that cannot be obeyed.
+        BackendError: A process of the load generator itself failed.
     """
     check_spec(spec)
-    prompt_seed, arrival_seed = np.random.SeedSequence(seed).spawn(2)
-    longest = max(SEQUENCE_WORDS, spec.isl)
-    source = PromptSource(prompt_seed, longest_words=longest)
-    writer = RequestWriter(target, max_tokens=spec.osl)
-    length = calibrate_with_server(target, source, isl=spec.isl, longest_words=longest)
-    driver = Driver(
-        target,
-        spec,
-        warmup_s=warmup_s,
-        duration_s=duration_s,
-        arrivals=schedule(spec, arrival_seed) if spec.mode in OPEN_MODES else None,
-        request=lambda number: writer.request(source.prompt(number, length.words)),
-        on_phase=on_phase,
-        on_progress=on_progress,
-    )
-    _run_quietly(driver)
-    return _result(driver, spec, length, t0_ns)
+    check_target(target, spec)
+    prepared = prepare(target, spec, seed)
+    workload = SyntheticWorkload(prepared)
+    processes = processes_for(spec, len(os.sched_getaffinity(0)))
+    if processes == 1:
+        driver = Driver(
+            target,
+            spec,
+            workload,
+            LocalTickets(spec.requests),
+            warmup_s=warmup_s,
+            duration_s=duration_s,
+            on_phase=on_phase,
+            on_progress=on_progress,
+        )
+        parts = [run_part(driver, 0)]
+    else:
+        parts = run_crew(
+            target,
+            spec,
+            processes=processes,
+            prepared=prepared,
+            warmup_s=warmup_s,
+            duration_s=duration_s,
+            on_phase=on_phase,
+            on_progress=on_progress,
+        )
+    return _result(parts, spec, workload, prepared.length, t0_ns)
 
 
-def _run_quietly(driver: Driver) -> None:
-    """Run with the cyclic garbage collector off: its pauses would become token gaps."""
-    collecting = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(driver.run())
-    finally:
-        if collecting:
-            gc.enable()
+def check_target(target: Target, spec: LoadSpec) -> None:
+    """Refuse a load that the endpoint cannot carry.
 
-
-def calibrate_with_server(target: Target, source: PromptSource, *, isl: int, longest_words: int) -> PromptLength:
-    """Find the prompt length with the server's ``/tokenize``, as llama.cpp and vLLM have it.
-
-    Returns:
-        An estimate (one token a word), where the server has no such endpoint.
+    Raises:
+        UsageError: Turns on an endpoint without history, or a header or URL that cannot be spelt.
     """
+    if spec.turns > 1 and not target.wire().history:
+        raise UsageError(
+            f"{spec.turns} turns cannot be sent to endpoint {target.endpoint!r}, which has no history",
+            remedy="use endpoint chat, or one turn",
+        )
+    RequestWriter(target)
+
+
+def prepare(target: Target, spec: LoadSpec, seed: int) -> Prepared:
+    """Make up the workload, with prompt lengths by the server's ``/tokenize``, as llama.cpp and vLLM have it.
+
+    Where the server has none, and the spec names no tokenizer, lengths are an estimate that says so.
+
+    Raises:
+        UsageError: A spec, dataset or tokenizer that cannot be obeyed.
+    """
+    if spec.tokenizer is not None:
+        return prepare_workload(spec, seed)
     host, port = target.address()
-    connection = http.client.HTTPConnection(host, port, timeout=CALIBRATION_TIMEOUT_S)
+    tls, timeout_s = target.tls(), min(CALIBRATION_TIMEOUT_S, target.timeout_s)
+    connection = (
+        http.client.HTTPConnection(host, port, timeout=timeout_s)
+        if tls is None
+        else http.client.HTTPSConnection(host, port, timeout=timeout_s, context=tls)
+    )
 
     def count_tokens(text: str) -> int:
         # llama.cpp reads "content" and "add_special"; vLLM reads "prompt" and "model". Each ignores the others.
         body: Json = {"content": text, "add_special": True, "prompt": text, "model": target.model}
-        connection.request(
-            "POST", "/tokenize", json.dumps(body), {"Content-Type": "application/json", **target.headers}
-        )
+        headers = {"Content-Type": "application/json", **target.headers}
+        connection.request("POST", "/tokenize", json.dumps(body), headers)
         answer = connection.getresponse()
         found = json.loads(answer.read())
         if answer.status != 200:
@@ -139,77 +165,67 @@ def calibrate_with_server(target: Target, source: PromptSource, *, isl: int, lon
         return len(found["tokens"])
 
     try:
-        return calibrate(isl, source, count_tokens, longest_words=longest_words)
+        return prepare_workload(spec, seed, count_tokens=count_tokens)
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
-        return PromptLength(words=isl)
+        return prepare_workload(spec, seed)
     finally:
         connection.close()
 
 
-def _result(driver: Driver, spec: LoadSpec, length: PromptLength, t0_ns: int) -> LoadResult:
-    begin_ns = driver.begin_ns
-    end_ns = begin_ns if driver.end_ns == NEVER_NS else max(begin_ns, driver.end_ns)
-    requests = to_table(driver.exchanges, t0_ns)
-    counted = totals(requests, (begin_ns - t0_ns, end_ns - t0_ns))
-    client = _client_stats(driver, begin_ns, end_ns)
-    reasons = [failures(requests), client_bound(requests, client, rate_rps=spec.rate_rps)]
-    if driver.server_died is not None:
-        reasons.append(Reason(code="server_died", detail=driver.server_died))
+def _result(
+    parts: Sequence[Part], spec: LoadSpec, workload: Workload, length: PromptLength | None, t0_ns: int
+) -> LoadResult:
+    accounts = [account for account, _ in parts]
+    begin_ns = min(account.begin_ns for account in accounts)
+    end_ns = max([begin_ns, *(account.end_ns for account in accounts if account.end_ns is not None)])
+    requests = to_table([columns for _, columns in parts], t0_ns, count_tokens=_answer_counter(spec))
+    judged = judge_load(
+        requests,
+        spec,
+        (begin_ns - t0_ns, end_ns - t0_ns),
+        tuple(_stats(account, begin_ns, end_ns) for account in accounts),
+        cores=len(os.sched_getaffinity(0)),
+    )
+    died = [account.server_died for account in accounts if account.server_died is not None]
+    gave_up = [account.gave_up for account in accounts if account.gave_up is not None]
+    notes = [*workload.notes, *judged.notes]
+    if workload.estimated is not None and not any("is an estimate" in note for note in notes):
+        notes.append(f"prompt length is an estimate: {workload.estimated}")
+    if gave_up:
+        notes.append(f"the load was broken off: {gave_up[0]}")
+    window_begin_ns, window_end_ns = judged.window_ns
     return LoadResult(
         requests=requests,
-        window_ns=(begin_ns, end_ns),
-        metrics=load_metrics(requests, counted, client),
-        reasons=tuple(reason for reason in reasons if reason is not None),
-        counts=_counts(driver, requests, counted, length, client),
-        notes=_notes(driver, spec, length),
+        window_ns=(window_begin_ns + t0_ns, window_end_ns + t0_ns),
+        metrics=judged.metrics,
+        reasons=(*judged.reasons, *(Reason(code="server_died", detail=detail) for detail in died[:1])),
+        counts={
+            **judged.counts,
+            "resent": sum(account.resent for account in accounts),
+            **({} if length is None else {"prompt_words": length.words}),
+        },
+        notes=tuple(notes),
     )
 
 
-def _client_stats(driver: Driver, begin_ns: int, end_ns: int) -> ClientStats:
-    due = np.asarray(driver.watch.due_at_ns, dtype=np.int64)
-    late = np.asarray(driver.watch.lateness_ns, dtype=np.int64)
+def _answer_counter(spec: LoadSpec) -> Callable[[str], int] | None:
+    if spec.tokenizer is None:
+        return None
+    return open_tokenizer(spec.tokenizer).count_answer
+
+
+def _stats(account: Account, begin_ns: int, end_ns: int) -> ClientStats:
+    due = np.asarray(account.tick_due_ns, dtype=np.int64)
+    late = np.asarray(account.tick_late_ns, dtype=np.int64)
     inside = late[(due >= begin_ns) & (due < end_ns)]
-    before, after = driver.usage.get(Phase.MEASURE), driver.usage.get(Phase.DRAIN)
+    before, after = account.usage.get(Phase.MEASURE), account.usage.get(Phase.DRAIN)
     if before is None or after is None or after.at_ns - before.at_ns < CPU_MIN_WINDOW_NS:
-        return ClientStats(cpu_pct=None, waited_pct=None, loop_lateness_ns=inside)
+        return ClientStats(process=account.process, cpu_pct=None, waited_pct=None, loop_lateness_ns=inside)
     wall_ns = after.at_ns - before.at_ns
     waited = None if after.waited_ns is None or before.waited_ns is None else after.waited_ns - before.waited_ns
     return ClientStats(
+        process=account.process,
         cpu_pct=100 * (after.cpu_ns - before.cpu_ns) / wall_ns,
         waited_pct=None if waited is None else 100 * waited / wall_ns,
         loop_lateness_ns=inside,
     )
-
-
-def _counts(
-    driver: Driver, requests: pa.Table, counted: Totals, length: PromptLength, client: ClientStats
-) -> dict[str, float]:
-    import pyarrow.compute as pc
-
-    counts: dict[str, float] = {
-        "requests": requests.num_rows,
-        "completed": counted.completed,
-        "output_tokens": counted.output_tokens,
-        "window_s": counted.window_s,
-        "prompt_words": length.words,
-        "resent": driver.resent,
-    }
-    if client.waited_pct is not None:
-        counts["client_waited_pct"] = client.waited_pct
-    if counted.input_tokens is not None:
-        counts["input_tokens"] = counted.input_tokens
-    told = requests.filter(pc.is_valid(requests["output_tokens"]))
-    if events := pc.sum(told["content_events"]).as_py():
-        counts["tokens_per_event"] = pc.sum(told["output_tokens"]).as_py() / events
-    return counts
-
-
-def _notes(driver: Driver, spec: LoadSpec, length: PromptLength) -> tuple[str, ...]:
-    notes = []
-    if length.tokens_mean is None:
-        notes.append(f"prompt length is an estimate: {length.words} words for {spec.isl} tokens (no /tokenize)")
-    elif abs(length.tokens_mean - spec.isl) > 1:
-        notes.append(f"prompts have {length.tokens_mean:.1f} tokens on average, {spec.isl} were asked for")
-    if driver.gave_up is not None:
-        notes.append(f"the load was broken off: {driver.gave_up}")
-    return tuple(notes)

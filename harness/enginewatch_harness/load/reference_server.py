@@ -8,106 +8,32 @@ says in its own body, under ``script``, what is to happen to it; see ``Script``.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import json
 import signal
 import socket
+import ssl
 import struct
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, fields
 from types import TracebackType
 from typing import Self, cast
 
 import httptools
 
 from enginewatch_db.model import Json
-from enginewatch_harness.load.target import ENDPOINTS
-from enginewatch_harness.load.timer import Timer
+from enginewatch_harness.load.endpoints import ENDPOINTS
+from enginewatch_harness.load.reference_script import Agenda, Script, Truth
 from enginewatch_harness.process import die_with_parent
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
-    """What happens to one request.
-
-    Attributes:
-        ttft_ms: From the request's last byte to the first token.
-        gap_ms: Between tokens.
-        pack: Token events in one write.
-        role_event: Send a role-only event and an empty one at once, as chat endpoints do.
-        tokens_per_event: What the usage block claims, over the events.
-        usage: Send a usage event at the end.
-        finish: Give a finish reason.
-        done: Send the end marker.
-        status: HTTP status; another than 200 answers with a JSON error.
-        streaming: ``False`` answers whole, as JSON.
-        error_after: Send an error event after so many tokens, and end.
-        cut_after: Close the connection after so many tokens.
-        reset_after: Reset the connection after so many tokens.
-        silent: Never answer.
-        close_after: Close the connection after a whole answer, without having said so.
-    """
-
-    ttft_ms: float = 1.0
-    gap_ms: float = 1.0
-    pack: int = 1
-    role_event: bool = False
-    tokens_per_event: int = 1
-    usage: bool = True
-    finish: bool = True
-    done: bool = True
-    status: int = 200
-    streaming: bool = True
-    error_after: int | None = None
-    cut_after: int | None = None
-    reset_after: int | None = None
-    silent: bool = False
-    close_after: bool = False
-
-
-@dataclass(slots=True, kw_only=True)
-class Truth:
-    """What the server knows about one request, on the monotonic clock.
-
-    Attributes:
-        arrived_ns: When its last byte was read.
-        written_ns: When each token event was handed to the socket.
-        body: The request.
-    """
-
-    arrived_ns: int
-    body: Json
-    written_ns: list[int] = field(default_factory=list)
-
-
-class Agenda:
-    """Calls back at absolute monotonic times, exact to tens of microseconds."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._due: list[tuple[int, int, Callable[[], None]]] = []
-        self._count = 0
-        self._timer = Timer(loop, self._run)
-
-    def at(self, due_ns: int, call: Callable[[], None]) -> None:
-        """Call back at ``due_ns``."""
-        self._count += 1
-        heapq.heappush(self._due, (due_ns, self._count, call))
-        if self._due[0][1] == self._count:
-            self._timer.arm(due_ns)
-
-    def _run(self) -> None:
-        while self._due and self._due[0][0] <= time.monotonic_ns():
-            heapq.heappop(self._due)[2]()
-        if self._due:
-            self._timer.arm(self._due[0][0])
-
-    def close(self) -> None:
-        """Forget what is left."""
-        self._due.clear()
-        self._timer.close()
+MODEL = "m"
+_KINDS = {
+    path.replace("{model}", MODEL): name
+    for name, endpoint in ENDPOINTS.items()
+    for path in (endpoint.path, endpoint.whole_path or endpoint.path)
+}
 
 
 def _event(data: Json | str) -> bytes:
@@ -146,8 +72,8 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         now_ns = time.monotonic_ns()
         path = self._path.decode()
-        if path in ENDPOINTS.values():
-            _Answer(self._server, self._transport, json.loads(self._body), now_ns, chat=path == ENDPOINTS["chat"])
+        if path in _KINDS:
+            _Answer(self._server, self._transport, json.loads(self._body), now_ns, kind=_KINDS[path])
         elif path == "/truth":
             whole_answer(self._transport, 200, {"truths": [asdict(truth) for truth in self._server.truths]})
         elif path == "/tokenize" and self._server.tokenizes:
@@ -179,14 +105,15 @@ class _Answer:
     """One answer, written token by token on the server's agenda."""
 
     def __init__(
-        self, server: ReferenceServer, transport: asyncio.Transport, body: Json, now_ns: int, *, chat: bool
+        self, server: ReferenceServer, transport: asyncio.Transport, body: Json, now_ns: int, *, kind: str
     ) -> None:
-        self._server, self._transport, self._chat = server, transport, chat
+        self._server, self._transport, self._kind = server, transport, kind
         known = {item.name for item in fields(Script)}
-        self._script = script = Script(**{k: v for k, v in body.get("script", {}).items() if k in known})
+        given = server.script(body) if server.script is not None else body.get("script", {})
+        self._script = script = Script(**{k: v for k, v in given.items() if k in known})
         self._truth = Truth(arrived_ns=now_ns, body=body)
         server.truths.append(self._truth)
-        self._tokens = int(body["max_tokens"])
+        self._tokens = _asked(body)
         if script.silent:
             return
         if script.status != 200:
@@ -194,8 +121,23 @@ class _Answer:
             whole_answer(transport, script.status, error)
         elif not script.streaming:
             whole_answer(transport, 200, {"choices": [{"text": " whole"}]})
+        elif not body.get("stream"):
+            server.agenda.at(now_ns + round(script.ttft_ms * 1e6), self._whole)
         else:
             self._begin(now_ns)
+
+    def _whole(self) -> None:
+        """Answer whole, as a request that does not stream is answered."""
+        text = "".join(f"{self._script.text}{number}" for number in range(self._tokens))
+        self._truth.written_ns.append(time.monotonic_ns())
+        if self._kind == "triton-infer":
+            whole_answer(self._transport, 200, {"outputs": [{"name": "text_output", "data": [text]}]})
+        elif self._kind == "triton-generate":
+            whole_answer(self._transport, 200, {"text_output": text})
+        else:
+            said: Json = {"message": {"content": text}} if self._kind == "chat" else {"text": text}
+            answer = {"choices": [{"index": 0, **said, "finish_reason": "length"}], "usage": self._usage()}
+            whole_answer(self._transport, 200, answer)
 
     def _begin(self, now_ns: int) -> None:
         self._first_ns = now_ns + round(self._script.ttft_ms * 1e6)
@@ -209,26 +151,43 @@ class _Answer:
         if self._script.role_event:
             for delta in ({"role": "assistant", "content": ""}, {"content": ""}, {}):
                 head += _chunk(_event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}))
-        self._transport.write(head)
+        self._write(head)
         self._server.agenda.at(self._first_ns, self._next)
+
+    def _write(self, data: bytes) -> None:
+        size = self._script.split_bytes or len(data)
+        for begin in range(0, len(data), size):
+            self._transport.write(data[begin : begin + size])
 
     def _token(self, number: int) -> bytes:
         last = self._script.finish and number == self._tokens - 1
-        said: Json = {"delta": {"content": f" t{number}"}} if self._chat else {"text": f" t{number}"}
+        text = f"{self._script.text}{number}"
+        if self._kind == "triton-generate":
+            return _event({"model_name": MODEL, "text_output": text})
+        key = "reasoning_content" if number < self._script.reasoning else "content"
+        said: Json = {"delta": {key: text}} if self._kind == "chat" else {"text": text}
         return _event({"choices": [{"index": 0, **said, "finish_reason": "length" if last else None}]})
 
-    def _next(self) -> None:
-        if self._transport.is_closing():
-            return
-        script, sent = self._script, len(self._truth.written_ns)
+    def _broken(self, sent: int) -> bool:
+        """Do what the script does instead of the next token; ``False``: nothing."""
+        script = self._script
         if sent == script.error_after:
-            self._transport.write(_chunk(_event({"error": {"message": "scripted error"}})) + b"0\r\n\r\n")
-            return
-        if sent == script.reset_after:
+            self._write(_chunk(_event({"error": {"message": "scripted error"}})) + b"0\r\n\r\n")
+        elif sent == script.bad_json_after:
+            self._write(_chunk(_event('{"choices": [{"text": ')) + b"0\r\n\r\n")
+        elif sent == script.bad_chunk_after:
+            self._write(b"no size\r\n" + _event("{}") + b"\r\n")
+        elif sent == script.reset_after:
             reset(self._transport)
-            return
-        if sent == script.cut_after:
+        elif sent == script.cut_after:
             self._transport.close()
+        else:
+            return sent == script.stall_after
+        return True
+
+    def _next(self) -> None:
+        script, sent = self._script, len(self._truth.written_ns)
+        if self._transport.is_closing() or self._broken(sent):
             return
         if sent >= self._tokens:
             self._end()
@@ -236,7 +195,7 @@ class _Answer:
         count = min(script.pack, self._tokens - sent)
         events = b"".join(self._token(sent + index) for index in range(count))
         now_ns = time.monotonic_ns()
-        self._transport.write(_chunk(events))
+        self._write(_chunk(events))
         self._truth.written_ns += [now_ns] * count
         if sent + count >= self._tokens:
             self._end()
@@ -244,18 +203,29 @@ class _Answer:
             due_ns = self._first_ns + round((sent + count) * script.gap_ms * 1e6)
             self._server.agenda.at(due_ns, self._next)
 
+    def _usage(self) -> Json:
+        prompt = len(str(self._truth.body.get("prompt", "")).split()) + 1
+        output = self._tokens * self._script.tokens_per_event
+        return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
+
     def _end(self) -> None:
         tail = b""
-        prompt = len(str(self._truth.body.get("prompt", "")).split()) + 1
-        if self._script.usage:
-            output = self._tokens * self._script.tokens_per_event
-            usage = {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
-            tail += _chunk(_event({"choices": [], "usage": usage}))
-        if self._script.done:
-            tail += _chunk(_event("[DONE]"))
-        self._transport.write(tail + b"0\r\n\r\n")
+        if self._kind != "triton-generate":
+            if self._script.usage:
+                tail += _chunk(_event({"choices": [], "usage": self._usage()}))
+            if self._script.done:
+                tail += _chunk(_event("[DONE]"))
+        self._write(tail + b"0\r\n\r\n")
         if self._script.close_after:
             self._transport.close()
+
+
+def _asked(body: Json) -> int:
+    """Return how many tokens a request asks for, in whichever protocol it is."""
+    for tensor in body.get("inputs", ()):
+        if tensor["name"] == "max_tokens":
+            return int(tensor["data"][0])
+    return int(body["max_tokens"])
 
 
 class ReferenceServer:
@@ -265,6 +235,7 @@ class ReferenceServer:
         url: Root of the server.
         truths: What it knows about each request, in the order of their arrival.
         tokenizes: Whether it has ``/tokenize``.
+        script: Request body → the fields of its ``Script``; ``None`` where requests carry their own.
     """
 
     def __init__(
@@ -272,7 +243,12 @@ class ReferenceServer:
         *,
         tokenizes: bool = True,
         loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+        script: Callable[[Json], Json] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self.script = script
+        self._tls = tls
+        self._port = 0
         self.url = ""
         self.truths: list[Truth] = []
         self.tokenizes = tokenizes
@@ -287,8 +263,11 @@ class ReferenceServer:
 
     async def _listen(self) -> None:
         self.agenda = Agenda(self._loop)
-        self._server = await self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await self._loop.create_server(
+            lambda: _Connection(self), "127.0.0.1", self._port, ssl=self._tls, backlog=1024
+        )
+        self._port = self._server.sockets[0].getsockname()[1]
+        self.url = f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self._port}"
 
     async def _die(self) -> None:
         self.agenda.close()
@@ -301,6 +280,10 @@ class ReferenceServer:
         """End as a killed server does: reset every connection and listen no more."""
         if self._loop.is_running():
             asyncio.run_coroutine_threadsafe(self._die(), self._loop).result()
+
+    def come_back(self) -> None:
+        """Listen again on the same port, as a restarted server does."""
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,4 +1,4 @@
-"""Server-sent events from raw bytes, and what an event of an OpenAI-compatible stream says. Pure.
+"""Server-sent events from raw bytes. Pure.
 
 Event stream format: WHATWG HTML, section 9.2 "Server-sent events" (fields, comments, three line endings, and
 data lines that are joined by a line feed).
@@ -6,10 +6,6 @@ data lines that are joined by a line feed).
 
 from __future__ import annotations
 
-import json
-from typing import Any, NamedTuple
-
-DONE = b"[DONE]"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -52,6 +48,11 @@ class SseSplitter:
                 events.append(data)
         return events
 
+    @property
+    def between(self) -> bool:
+        """Whether the bytes so far end with a whole event."""
+        return self._begun and not self._tail and not self._skip_lf
+
     def flush(self) -> list[bytes]:
         """Return the event that the end of the stream left without its empty line, if any.
 
@@ -70,76 +71,3 @@ def _data_of(block: bytes) -> bytes | None:
         if name == b"data":
             lines.append(value.removeprefix(b" ") if colon else b"")
     return b"\n".join(lines) if lines else None
-
-
-class EventFacts(NamedTuple):
-    """What one event says.
-
-    Attributes:
-        content: It carries text, reasoning or a tool call that is not empty; role-only, empty and usage-only
-            events do not.
-        done: It is the end marker.
-        finish_reason: Why generation ended; ``None`` while it goes on.
-        prompt_tokens: From its usage block; ``None`` where it has none.
-        output_tokens: From its usage block; ``None`` where it has none.
-        error: What the server reports instead of a token; ``None`` where it reports none.
-    """
-
-    content: bool = False
-    done: bool = False
-    finish_reason: str | None = None
-    prompt_tokens: int | None = None
-    output_tokens: int | None = None
-    error: str | None = None
-
-
-_CONTENT = EventFacts(content=True)
-_NOTHING = EventFacts()
-_DONE_FACTS = EventFacts(done=True)
-_CONTENT_KEYS = ("content", "reasoning_content", "reasoning", "tool_calls", "refusal")
-
-
-def read_event(data: bytes) -> EventFacts:
-    """Return what the data of one event of ``/v1/completions`` or ``/v1/chat/completions`` say; never raises."""
-    if data == DONE:
-        return _DONE_FACTS
-    try:
-        event = json.loads(data)
-    except ValueError:
-        return EventFacts(error=f"an event that is not JSON: {data[:80]!r}")
-    if not isinstance(event, dict):
-        return EventFacts(error=f"an event that is not an object: {data[:80]!r}")
-    if event.get("error"):
-        return EventFacts(error=error_text(event["error"]))
-    content, finish = False, None
-    choices = event.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, dict):
-            content = content or _has_content(choice)
-            reason = choice.get("finish_reason")
-            finish = finish or (str(reason) if reason else None)
-    usage = event.get("usage")
-    if isinstance(usage, dict):
-        prompt, output = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-        return EventFacts(content=content, finish_reason=finish, prompt_tokens=prompt, output_tokens=output)
-    if finish is not None:
-        return EventFacts(content=content, finish_reason=finish)
-    return _CONTENT if content else _NOTHING
-
-
-def _has_content(choice: dict[str, Any]) -> bool:
-    if choice.get("text"):
-        return True
-    delta = choice.get("delta")
-    return isinstance(delta, dict) and any(delta.get(key) for key in _CONTENT_KEYS)
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def error_text(error: object) -> str:
-    """Return the message of an OpenAI-style error object, or the thing itself as text; 300 characters at most."""
-    if isinstance(error, dict) and error.get("message"):
-        error = error["message"]
-    return str(error)[:300]

@@ -1,0 +1,197 @@
+"""What the events and the whole answers of LLM servers say, and the shape that a stream's events share. Pure.
+
+Most events of a stream differ in their text alone. Once one of them has been parsed, the bytes around its text
+are its *shape*: an event that begins and ends with the same bytes, and has neither quote nor line end between
+them, says the same but for its text, so it needs no JSON parser. Any other event is parsed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+DONE = b"[DONE]"
+
+
+class EventFacts(NamedTuple):
+    """What one event, or a whole answer, says.
+
+    Attributes:
+        text: Text, reasoning or tool call that it carries; empty in role-only, empty and usage-only events.
+        reasoning: Whether its text is reasoning only.
+        done: It is the end marker.
+        finish_reason: Why generation ended; ``None`` while it goes on.
+        prompt_tokens: From its usage block; ``None`` where it has none.
+        output_tokens: From its usage block; ``None`` where it has none.
+        cached_tokens: Prompt tokens from the server's prefix cache, by its usage block.
+        error: What the server reports instead of a token; ``None`` where it reports none.
+    """
+
+    text: str = ""
+    reasoning: bool = False
+    done: bool = False
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    error: str | None = None
+
+
+EventReader = Callable[[bytes], EventFacts]
+
+_DONE_FACTS = EventFacts(done=True)
+_VISIBLE_KEYS = ("content", "text", "refusal")
+_REASONING_KEYS = ("reasoning_content", "reasoning")
+
+
+def read_openai(data: bytes) -> EventFacts:
+    """Read an event or answer of ``/v1/completions`` or ``/v1/chat/completions``; never raises."""
+    if data == DONE:
+        return _DONE_FACTS
+    event = _object(data)
+    if isinstance(event, EventFacts):
+        return event
+    text, reasoning, finish = "", "", None
+    choices = event.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            for part in (choice, choice.get("delta"), choice.get("message")):
+                if isinstance(part, dict):
+                    text += _joined(part, _VISIBLE_KEYS) + _calls(part)
+                    reasoning += _joined(part, _REASONING_KEYS)
+            finish = finish or (str(choice["finish_reason"]) if choice.get("finish_reason") else None)
+    prompt, output, cached = _usage(event.get("usage"))
+    return EventFacts(
+        text=text or reasoning,
+        reasoning=bool(reasoning) and not text,
+        finish_reason=finish,
+        prompt_tokens=prompt,
+        output_tokens=output,
+        cached_tokens=cached,
+    )
+
+
+def read_generate(data: bytes) -> EventFacts:
+    """Read an event or answer of Triton's generate extension (``text_output``); never raises."""
+    event = _object(data)
+    if isinstance(event, EventFacts):
+        return event
+    text = event.get("text_output")
+    return EventFacts(text=text if isinstance(text, str) else "".join(map(str, text or ())))
+
+
+def read_infer(data: bytes) -> EventFacts:
+    """Read an answer of ``/v2/models/.../infer`` (KServe v2): the output named ``text_output``; never raises."""
+    event = _object(data)
+    if isinstance(event, EventFacts):
+        return event
+    outputs = event.get("outputs")
+    named = [item for item in outputs if isinstance(item, dict)] if isinstance(outputs, list) else []
+    chosen = [item for item in named if item.get("name") == "text_output"] or named[:1]
+    return EventFacts(text="".join(str(text) for item in chosen for text in _flat(item.get("data"))))
+
+
+def _flat(value: object) -> list[object]:
+    if isinstance(value, list):
+        return [leaf for item in value for leaf in _flat(item)]
+    return [] if value is None else [value]
+
+
+def _object(data: bytes) -> dict[str, Any] | EventFacts:
+    try:
+        event = json.loads(data)
+    except ValueError:
+        return EventFacts(error=f"an event that is not JSON: {data[:80]!r}")
+    except RecursionError:
+        return EventFacts(error=f"an event nested too deeply: {data[:80]!r}")
+    if not isinstance(event, dict):
+        return EventFacts(error=f"an event that is not an object: {data[:80]!r}")
+    return EventFacts(error=error_text(event["error"])) if event.get("error") else event
+
+
+def _joined(part: dict[str, Any], keys: tuple[str, ...]) -> str:
+    return "".join(value for key in keys if isinstance(value := part.get(key), str))
+
+
+def _calls(part: dict[str, Any]) -> str:
+    calls = part.get("tool_calls")
+    return json.dumps(calls) if calls else ""
+
+
+def _usage(usage: object) -> tuple[int | None, int | None, int | None]:
+    if not isinstance(usage, dict):
+        return None, None, None
+    details = usage.get("prompt_tokens_details")
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+    return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")), cached
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def error_text(error: object) -> str:
+    """Return the message of an OpenAI-style error object, or the thing itself as text; 300 characters at most."""
+    if isinstance(error, dict) and error.get("message"):
+        error = error["message"]
+    return str(error)[:300]
+
+
+class Shape(NamedTuple):
+    """The bytes around the text of a stream's events.
+
+    Attributes:
+        opening: From the start of the event's data to its text.
+        closing: From its text to its end.
+        reasoning: Whether the text is reasoning.
+    """
+
+    opening: bytes
+    closing: bytes
+    reasoning: bool
+
+    def holds(self, data: bytes) -> bool:
+        """Return whether an event's data have this shape and a text that is not empty."""
+        opening, closing = self.opening, self.closing
+        return (
+            data.startswith(opening)
+            and data.endswith(closing)
+            and len(data) > len(opening) + len(closing)
+            and data.find(b'"', len(opening), len(data) - len(closing)) < 0
+        )
+
+    def text(self, data: bytes) -> bytes:
+        """Return the text of an event that ``holds``, as JSON spells it, without its quotes."""
+        return data[len(self.opening) : len(data) - len(self.closing)]
+
+
+_TEXT = re.compile(
+    rb'"(text|content|reasoning_content|reasoning|text_output)"\s*:\s*"((?:[^"\\]|\\.)+)"',
+)
+
+
+def learn(data: bytes, read: EventReader) -> Shape | None:
+    """Return the shape of an event that carries text; ``None`` where its bytes do not show one for certain.
+
+    An event teaches a shape when one key with text is found in it, and the same event without that text says
+    nothing at all: so every event of that shape says its text and no more.
+    """
+    found = list(_TEXT.finditer(data))
+    if len(found) != 1 or b"\n" in data:
+        return None
+    begin, end = found[0].span(2)
+    shape = Shape(data[:begin], data[end:], found[0].group(1).startswith(b"reasoning"))
+    said = read(data)
+    if read(shape.opening + shape.closing) != EventFacts() or said.text != spelt(found[0].group(2)):
+        return None
+    return shape if said.reasoning is shape.reasoning else None
+
+
+def spelt(text: bytes) -> str:
+    """Return a JSON string's content, given without its quotes; what is not valid UTF-8 is replaced."""
+    try:
+        return str(json.loads(b'"' + text + b'"', strict=False))
+    except ValueError:
+        return text.decode("utf-8", errors="replace")

@@ -1,0 +1,97 @@
+"""Several client processes: one start, one queue, nothing lost and nothing twice."""
+
+import os
+
+import numpy as np
+import pytest
+import uvloop
+
+from enginewatch_db.errors import BackendError
+from enginewatch_db.model import Phase
+from enginewatch_harness.load.crew import processes_for, share
+from enginewatch_harness.load.generator import run_load
+from enginewatch_harness.load.reference_server import ReferenceServer
+from enginewatch_harness.load.spec import LoadSpec
+from enginewatch_harness.load.target import Target
+
+MS = 1_000_000
+
+
+@pytest.fixture
+def server():
+    with ReferenceServer(loop_factory=uvloop.new_event_loop) as running:
+        yield running
+
+
+def load(server, spec, *, warmup_s=0.0, duration_s=5.0, script=None, **calls):
+    target = Target(url=server.url, model="m", body={"script": script or {}}, timeout_s=30)
+    return run_load(target, spec, warmup_s=warmup_s, duration_s=duration_s, seed=11, t0_ns=0, **calls)
+
+
+def test_two_processes_share_the_work_and_lose_nothing(server):
+    phases = []
+    spec = LoadSpec(mode="closed", concurrency=5, requests=60, isl=8, osl=4, processes=2)
+    result = load(server, spec, on_phase=phases.append)
+    rows = result.requests.to_pylist()
+    assert len(rows) == len(server.truths) == 60
+    assert [row["request_idx"] for row in rows] == list(range(60))
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["process"] for row in rows} == {0, 1}
+    assert len({truth.body["prompt"] for truth in server.truths}) == 60  # one queue: no number was taken twice
+    assert [row["content_events"] for row in rows] == [4] * 60
+    assert phases == [Phase.WARMUP, Phase.MEASURE, Phase.DRAIN]
+    # Every time that a process tells matches one at which the server wrote: the processes share one clock.
+    wrote = np.sort([truth.written_ns[0] for truth in server.truths])
+    first = np.sort([row["sent_at_ns"] + row["ttft_ns"] for row in rows])
+    assert (first >= wrote).all()
+    found = {item.metric: item.value for item in result.metrics}
+    assert found["client_processes"] == 2
+
+
+def test_an_open_loop_keeps_one_schedule_over_all_processes(server):
+    spec = LoadSpec(mode="constant", concurrency=32, rate_rps=200, requests=40, isl=8, osl=3, processes=2)
+    result = load(server, spec, script={"ttft_ms": 20})
+    intended = result.requests["intended_at_ns"].to_pylist()
+    assert len(intended) == 40
+    assert np.diff(sorted(intended)).tolist() == [5 * MS] * 39
+    assert set(result.requests["process"].to_pylist()) == {0, 1}
+
+
+def test_a_duration_ends_all_processes(server):
+    spec = LoadSpec(mode="closed", concurrency=4, isl=8, osl=4, processes=2)
+    result = load(server, spec, warmup_s=0.1, duration_s=0.3)
+    begin, end = result.window_ns
+    assert end - begin == 300 * MS
+    assert set(result.requests["phase"].to_pylist()) >= {"warmup", "measure"}
+
+
+def test_a_process_that_fails_is_told_with_its_last_words(server, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/nowhere")
+    monkeypatch.setattr("enginewatch_harness.load.crew.sys.executable", "/bin/false")
+    with pytest.raises(BackendError, match="client process 0 of 2"):
+        load(server, LoadSpec(mode="closed", concurrency=2, requests=4, processes=2))
+
+
+@pytest.mark.parametrize(
+    ("spec", "cores", "expected"),
+    [
+        (LoadSpec(mode="closed", concurrency=1024, processes=0), 8, 4),
+        (LoadSpec(mode="closed", concurrency=1024, processes=0), 2, 1),
+        (LoadSpec(mode="closed", concurrency=8, processes=0), 64, 1),
+        (LoadSpec(mode="closed", concurrency=2, processes=8), 2, 2),
+        (LoadSpec(mode="poisson", rate_rps=1, concurrency=1, processes=3), 2, 3),
+    ],
+)
+def test_how_many_processes(spec, cores, expected):
+    assert processes_for(spec, cores) == expected
+
+
+def test_streams_are_shared_out_without_loss():
+    spec = LoadSpec(mode="closed", concurrency=11)
+    assert [share(spec, number, 4).concurrency for number in range(4)] == [3, 3, 3, 2]
+
+
+def test_no_descriptor_is_left_open(server):
+    before = len(os.listdir("/proc/self/fd"))
+    load(server, LoadSpec(mode="closed", concurrency=2, requests=4, isl=4, osl=2, processes=2))
+    assert len(os.listdir("/proc/self/fd")) == before
