@@ -23,6 +23,7 @@ from enginewatch_harness.backends.llamacpp_server import Settings, arguments
 from enginewatch_harness.load.driver import spare_connections
 from enginewatch_harness.load.generator import LoadResult, run_load
 from enginewatch_harness.load.spec import LoadSpec
+from enginewatch_harness.load.synthetic import context_tokens
 from enginewatch_harness.load.target import Target
 
 if TYPE_CHECKING:
@@ -134,9 +135,12 @@ def _is_gpu(device: Json) -> bool:
 
 
 def server_settings(model: Path, load: LoadSpec, options: LlamaCppOptions, cores: tuple[int, ...] = ()) -> Settings:
-    """Return how the server is started for a load: a slot and a context for each request in progress. Pure."""
+    """Return how the server is started for a load: a slot and a context for each request in progress.
+
+    Pure, but for the load's dataset.
+    """
     slots = options.slots(load)
-    each = -(-(load.isl + load.osl + CONTEXT_MARGIN) // CONTEXT_STEP) * CONTEXT_STEP
+    each = -(-(context_tokens(load) + CONTEXT_MARGIN) // CONTEXT_STEP) * CONTEXT_STEP
     return Settings(
         model=model,
         port=options.port,
@@ -167,9 +171,10 @@ def _check_fit(job: Job, load: LoadSpec, facts: gguf_model.GgufFacts) -> None:
             code="unsupported_precision",
             remedy=f'convert the model to {job.precision}, or set precisions = ["best"] to measure it as it is',
         )
-    if facts.context_length is not None and load.isl + load.osl > facts.context_length:
+    tokens = context_tokens(load)
+    if facts.context_length is not None and tokens > facts.context_length:
         raise BackendError(
-            f"isl + osl = {load.isl + load.osl} tokens exceed the model's context of {facts.context_length}",
+            f"isl + osl = {tokens} tokens (the longest request) exceed the model's context of {facts.context_length}",
             code="shape_outside_profile",
             remedy="lower isl or osl in the plan",
         )

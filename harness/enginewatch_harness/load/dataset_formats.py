@@ -123,14 +123,14 @@ def _blocks(value: Any, tokens: int, place: str) -> array[int] | None:  # noqa: 
 
 
 def _sharegpt(path: Path, turns: int) -> Rows:
-    for place, found in _conversations(path):
+    for number, (place, found) in enumerate(_conversations(path)):
         said = found.get("conversations")
         if not isinstance(said, list):
             raise UsageError(f"{place} has no list 'conversations'", remedy="check that this is a ShareGPT file")
-        yield from _talk(said, place, turns)
+        yield from _talk(said, number, place, turns)
 
 
-def _talk(said: list[Any], place: str, turns: int) -> Rows:
+def _talk(said: list[Any], number: int, place: str, turns: int) -> Rows:
     """Yield the human turns of a conversation that are followed by an answer."""
     history: list[tuple[str, str]] = []
     waiting: str | None = None
@@ -144,7 +144,7 @@ def _talk(said: list[Any], place: str, turns: int) -> Rows:
         elif role == "assistant" and waiting is not None and text.strip():
             # Later turns are given their history when they are sent: with the answers that came.
             before: Messages = tuple(history) if not done else ()
-            yield place, Row(prompt=waiting, history=before, answer=text, session=place)
+            yield place, Row(prompt=waiting, history=before, answer=text, session=number)
             waiting, done = None, done + 1
             if done == turns:
                 return

@@ -75,6 +75,18 @@ class Prepared:
         return found[0], found[1]
 
 
+def context_tokens(spec: LoadSpec) -> int:
+    """Return the tokens of the longest request with its history and its answer; reads the dataset.
+
+    Raises:
+        UsageError: A distribution or dataset that cannot be obeyed.
+    """
+    records = None
+    if spec.dataset is not None:
+        records = read_dataset(spec.dataset, turns=spec.turns, count_answers=None)
+    return spec.turns * sum(Prepared(spec=spec, seed=0, records=records).longest)
+
+
 def prepare_workload(spec: LoadSpec, seed: int, *, count_tokens: Callable[[str], int] | None = None) -> Prepared:
     """Do once what needs files, the tokenizer or the server.
 
