@@ -107,8 +107,10 @@ def _level_falls_ns(arrays: LoadArrays, spec: LoadSpec) -> int | None:
     # A stream may still be at a request of the warm-up when the last one is sent, so all phases count.
     streamed = arrays.timed & (arrays.stream >= 0)
     order = np.flatnonzero(streamed)[np.argsort(arrays.start_ns[streamed], kind="stable")]
-    last_of = np.full(int(arrays.stream[order].max()) + 1, -1)
-    last_of[arrays.stream[order]] = order
+    # Each process numbers its own streams.
+    stream = arrays.process[order] * (int(arrays.stream.max()) + 1) + arrays.stream[order]
+    last_of = np.full(int(stream.max()) + 1, -1)
+    last_of[stream] = order
     last = last_of[last_of >= 0]
     if last.size < spec.concurrency:
         return None
