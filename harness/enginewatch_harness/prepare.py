@@ -60,7 +60,14 @@ def check_models(plan: PlanFile, folder: Path) -> None:
                 f"model {model.name!r}: there is no file {folder / model.path}, nor a folder with a config.json",
                 remedy="correct model.path in the plan (it is relative to the plan file)",
             )
+    served = {model.name: model.served for model in plan.model if model.served is not None}
     for workload in plan.workload:
+        if workload.batches and workload.model in served:
+            raise PlanError(
+                f"workload {workload.name!r} needs a model file, and {workload.model!r} has only the name "
+                f"{served[workload.model]!r}",
+                remedy="give the model a path, or the workload a load instead of batches",
+            )
         for load in workload.load:
             files = {"dataset.path": load.dataset.path if load.dataset else None, "tokenizer": load.tokenizer}
             for key, path in files.items():
@@ -85,12 +92,6 @@ def prepare(case: Case, *, plan: PlanFile, folder: Path, workspace: Workspace) -
         job = _job(case, plan, path, load)
         options = backend(case.backend).engine_options(job)
         key = None
-        if options is not None and model_sha256 is None:
-            raise PlanError(
-                f"workload {case.workload!r}: backend {case.backend!r} needs a model file, and {case.model.name!r} has "
-                f"only the name {case.model.served!r}",
-                remedy="give the model a path",
-            )
         if options is not None and model_sha256 is not None:
             key = engine_key(
                 model_sha256=model_sha256,

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, fields
 
 from enginewatch_db.errors import PlanError
 from enginewatch_db.model import Json
-from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.gguf_model import LlamaShape
 from enginewatch_harness.load.arrivals import OPEN_MODES
-from enginewatch_harness.load.target import ENDPOINTS
+from enginewatch_harness.load.endpoints import ENDPOINTS
+from enginewatch_harness.load.spec import LoadSpec
 
 RANDOM_LLAMA = "random-llama"
 OPEN_LOOP_SLOTS = 8

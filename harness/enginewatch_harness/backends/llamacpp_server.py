@@ -51,6 +51,7 @@ class Settings:
         http_threads: Threads that hold connections.
         cores: Cores that the process stays on; empty: all.
         delay_ms: For tests of the gate: delay before each event, through a relay.
+        metrics: Whether ``/metrics`` answers.
     """
 
     model: Path
@@ -61,6 +62,7 @@ class Settings:
     http_threads: int = 8
     cores: tuple[int, ...] = ()
     delay_ms: float = 0.0
+    metrics: bool = False
 
 
 def arguments(settings: Settings) -> list[str]:
@@ -70,6 +72,8 @@ def arguments(settings: Settings) -> list[str]:
         found += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
     if settings.cores:
         found += ["--cores", ",".join(str(core) for core in settings.cores)]
+    if settings.metrics:
+        found.append("--metrics")
     return [*found, "--delay-ms", repr(settings.delay_ms)] if settings.delay_ms else found
 
 
@@ -89,6 +93,7 @@ def parse(argv: list[str]) -> Settings:
     parser.add_argument("--http-threads", type=int, default=default.http_threads, help="connections held at once")
     parser.add_argument("--cores", type=_cores, default=default.cores, help="cores to stay on: 1,2,3")
     parser.add_argument("--delay-ms", type=float, default=default.delay_ms, help="for tests: delay before each event")
+    parser.add_argument("--metrics", action="store_true", help="answer /metrics")
     return Settings(**vars(parser.parse_args(argv)))
 
 
@@ -107,6 +112,7 @@ def common_params(settings: Settings, *, port: int) -> Any:  # noqa: ANN401 (xll
     params.n_ctx_checkpoints, params.slot_prompt_similarity = 0, 0.0
     params.fit_params, params.offline = False, True
     params.ui, params.verbosity = False, WARNINGS
+    params.endpoint_metrics = settings.metrics
     return params
 
 

@@ -185,11 +185,11 @@ def _bad(key: str, value: object, expected: str) -> PlanError:
 
 def _url(options: Json) -> str | None:
     url = read.optional_text(options, "url")
-    if url is not None and not re.match(r"https?://[^/\s@]+", url):
-        raise PlanError(
-            f"option url = {url!r} is no URL of a server",
-            remedy="write http://HOST:PORT; a user or key belongs into api_key_env",
-        )
+    if url is not None and "@" in url:
+        # Not shown: what stands before the @ may be a password.
+        raise PlanError("option url holds a user", remedy="put the key into the environment and name it: api_key_env")
+    if url is not None and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", url):
+        raise PlanError(f"option url = {url!r} is no URL of a server", remedy="write http://HOST:PORT")
     return url.rstrip("/").removesuffix("/v1") if url else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from enginewatch_harness.targets.samples import Seen, understand
 from enginewatch_harness.targets.scrape import read
 
 MODULE = "enginewatch_harness.targets.scrape"
+POLL_S = 0.01
+FIRST_S = 15.0
 STOP_GRACE_S = 12.0
 """Longer than the scraper's own limit for one answer: the last one covers the end of the load."""
 
@@ -85,7 +88,16 @@ class Scraper:
                 stdout=self._logs / "scraper.stdout.log",
                 stderr=self._logs / "scraper.stderr.log",
             )
+            self._wait_for_first()
         return self
+
+    def _wait_for_first(self) -> None:
+        """Wait for the answer that comes before the load, and for the start of the process, which takes CPU."""
+        deadline = time.monotonic() + FIRST_S
+        while self._process is not None and self._process.poll() is None and time.monotonic() < deadline:
+            if self._out.is_file() and self._out.stat().st_size:
+                return
+            time.sleep(POLL_S)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
