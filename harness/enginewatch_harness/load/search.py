@@ -23,6 +23,8 @@ ANCHORS = (0.25, 4.0)
 """... and then, where that is not enough, what fixes the two asymptotes."""
 
 LEVEL_ROUNDING = 1.02
+TRIES = 3
+"""Runs of a level that bring nothing before the level itself is to blame, and not a moment of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,7 @@ class KneeSearch:
     answer: Knee | NoKnee | None = None
     _next: float | None = None
     _flat: int = 0
+    _nothing: int = 0
     _coarse: bool = True
     _refined: int = 0
 
@@ -101,6 +104,11 @@ class KneeSearch:
 
     def _climb(self, level: float, value: float | None) -> bool:
         """Decide whether to double once more, and prepare it."""
+        self._nothing = self._nothing + 1 if value is None else 0
+        if 0 < self._nothing < TRIES:
+            self._next = level
+            return True
+        self._nothing = 0
         if level >= self.limits.high * (1 - 1e-9):
             return False
         best = max((point.throughput for point in self.points if point.load < level), default=0.0)
@@ -202,6 +210,7 @@ class SloSearch:
         target: Share of requests that must meet every objective.
         max_repeats: Most runs of one level.
         runs: What each level brought.
+        blank: Runs of each level that brought nothing; after ``TRIES`` of them the level fails.
         spent: Runs that were fed.
     """
 
@@ -209,6 +218,7 @@ class SloSearch:
     target: float = 0.95
     max_repeats: int = 3
     runs: dict[float, list[Attained]] = field(default_factory=dict)
+    blank: dict[float, int] = field(default_factory=dict)
     spent: int = 0
 
     def ask(self) -> tuple[Ask, ...]:
@@ -219,10 +229,16 @@ class SloSearch:
         return () if level is None else (Ask(level=level),)
 
     def feed(self, asked: Sequence[Ask], brought: Sequence[Attained | None]) -> None:
-        """Take what each run brought; ``None``, where it failed as a whole, counts as nothing good."""
+        """Take what each run brought; ``None`` where it failed as a whole, or does not count."""
         self.spent += len(asked)
         for run, found in zip(asked, brought, strict=True):
-            self.runs.setdefault(run.level, []).append(found or Attained(good=0, total=1))
+            if found is not None:
+                self.runs.setdefault(run.level, []).append(found)
+                continue
+            self.blank[run.level] = self.blank.get(run.level, 0) + 1
+            if self.blank[run.level] >= TRIES and run.level not in self.runs:
+                # Enough requests that the verdict is sure: a level at which no run works meets no objective.
+                self.runs[run.level] = [Attained(good=0, total=1000)]
 
     def verdicts(self) -> list[LevelVerdict]:
         """Return what is known of each level, ascending."""
@@ -251,6 +267,9 @@ class SloSearch:
 
     def _next_level(self) -> float | None:
         limits = self.limits
+        again = [level for level in self.blank if level not in self.runs]
+        if again:
+            return again[0]
         if not self.runs:
             return limits.level(limits.low)
         unsure = [item.level for item in self.verdicts() if self._open(item)]
