@@ -83,7 +83,7 @@ SOURCES: dict[str, list[Reading]] = {
             ("requests_running", ("sglang:num_running_reqs",), 1.0, sum),
             ("requests_waiting", ("sglang:num_queue_reqs",), 1.0, sum),
             ("kv_cache_used_pct", ("sglang:token_usage",), 100.0, fmean),
-            ("preemptions", ("sglang:num_retracted_requests_total",), 1.0, sum),
+            ("preemptions", ("sglang:num_retracted_requests_total", "sglang:num_retracted_reqs_total"), 1.0, sum),
             ("prefix_query_tokens", ("sglang:prompt_tokens_total",), 1.0, sum),
             ("prefix_hit_tokens", ("sglang:cached_tokens_total",), 1.0, sum),
             ("queue_time_ns", ("sglang:queue_time_seconds_sum",), NS_PER_S, sum),
