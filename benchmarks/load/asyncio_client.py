@@ -60,9 +60,8 @@ async def main(port: int, streams: int, requests: int, isl: int, osl: int, out: 
     records: list[tuple[int, int, list[int]]] = []
     numbers = itertools.count()
     await asyncio.gather(*(_stream(port, numbers, (requests, isl, osl), records) for _ in range(streams)))
-    with Path(out).open("wb") as file:
-        for number, sent_ns, times in records:
-            file.write(struct.pack("=QqQ", number, sent_ns, len(times)) + array.array("q", times).tobytes())
+    parts = (struct.pack("=QqQ", *head, len(times)) + array.array("q", times).tobytes() for *head, times in records)
+    Path(out).write_bytes(b"".join(parts))
 
 
 if __name__ == "__main__":

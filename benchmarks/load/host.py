@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -24,7 +25,7 @@ SPIN_US = 200
 """The server, on a core of its own, waits the last stretch before a token awake."""
 
 
-class CannotRun(Exception):
+class CannotRunError(Exception):
     """A client or the whole benchmark cannot run here; the message says why."""
 
 
@@ -37,16 +38,16 @@ def build(folder: Path) -> Path:
     """Compile the C programs into a folder and return it.
 
     Raises:
-        CannotRun: No compiler, or it failed.
+        CannotRunError: No compiler, or it failed.
     """
     found = compiler()
     if found is None:
-        raise CannotRun("no C compiler (cc, gcc or clang) on PATH: the mock server cannot be built")
+        raise CannotRunError("no C compiler (cc, gcc or clang) on PATH: the mock server cannot be built")
     for program in PROGRAMS:
         command = [found, "-O2", "-Wall", "-o", str(folder / program), str(HERE / f"{program}.c")]
         result = process.run_tool(command, log_prefix=folder / f"cc-{program}")
         if result.returncode:
-            raise CannotRun(f"{' '.join(command)} failed: {result.stderr.decode(errors='replace')[-500:]}")
+            raise CannotRunError(f"{' '.join(command)} failed: {result.stderr.decode(errors='replace')[-500:]}")
     return folder
 
 
@@ -62,11 +63,11 @@ class Cores:
         """Take the first two cores that this process may use.
 
         Raises:
-            CannotRun: There is one only: server and client would measure each other.
+            CannotRunError: There is one only: server and client would measure each other.
         """
         cores = sorted(os.sched_getaffinity(0))
         if len(cores) < 2:
-            raise CannotRun("one core only: the server and a client need one each")
+            raise CannotRunError("one core only: the server and a client need one each")
         return cls(server=cores[0], client=cores[1])
 
 
@@ -98,7 +99,7 @@ def serving(programs: Path, folder: Path, *, core: int | None, spin_us: int = SP
     try:
         while not out.read_text().endswith("\n"):
             if child.poll() is not None:
-                raise CannotRun(f"the mock server ended: {process.tail(folder / 'server.err')}")
+                raise CannotRunError(f"the mock server ended: {process.tail(folder / 'server.err')}")
             time.sleep(0.005)
         server = Server(url=out.read_text().strip(), child=child)
         yield server
@@ -130,7 +131,7 @@ class Used:
     def cpu_at(self, at_ns: int) -> float:
         """Return the CPU seconds used until then, between the samples by a straight line."""
         points = [(self.began_ns, 0.0), *self.cpu_until]
-        for (left_ns, left), (right_ns, right) in zip(points, points[1:], strict=False):
+        for (left_ns, left), (right_ns, right) in itertools.pairwise(points):
             if left_ns <= at_ns <= right_ns:
                 return left + (right - left) * (at_ns - left_ns) / max(1, right_ns - left_ns)
         return self.cpu_s if at_ns > points[-1][0] else 0.0
@@ -141,8 +142,8 @@ def _descendants(pid: int) -> list[int]:
     while todo:
         parent = todo.pop()
         with contextlib.suppress(OSError):
-            for task in os.listdir(f"/proc/{parent}/task"):
-                todo += map(int, Path(f"/proc/{parent}/task/{task}/children").read_text().split())
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                todo += map(int, (task / "children").read_text().split())
         found.append(parent)
     return found[1:]
 
@@ -174,7 +175,7 @@ def run_client(
     """Run a client to its end on one core, with its output in ``client.out`` and ``client.err``.
 
     Raises:
-        CannotRun: It took longer than its limit.
+        CannotRunError: It took longer than its limit.
     """
     told = folder / "used"
     command = [str(programs / "launch"), str(told), *argv]
@@ -205,7 +206,7 @@ def _watch(child: process.Child, timeout_s: float) -> tuple[list[tuple[int, floa
             if select.select([ended], [], [], SAMPLE_S)[0]:
                 return samples, peak_mb
             if time.monotonic() > until:
-                raise CannotRun(f"it had not ended after {timeout_s:g} s")
+                raise CannotRunError(f"it had not ended after {timeout_s:g} s")
             if look % LOOKS_PER_TREE == 0 or not tree:
                 tree = _descendants(child.pid)
                 peak_mb = max(peak_mb, sum(map(_resident_mb, tree)))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.load.clients import Client, Job
-from benchmarks.load.host import CannotRun, Cores, Used, run_client, serving
+from benchmarks.load.host import CannotRunError, Cores, Used, run_client, serving
 from benchmarks.load.truth import Seen, Truth, errors
 from enginewatch_harness import process
 
@@ -69,10 +69,10 @@ def measure(client: Client, job: Job, cores: Cores, *, timeout_s: float) -> Figu
         timeout_s: Limit of the client's run.
 
     Raises:
-        CannotRun: The client failed, or reported fewer requests than it was given.
+        CannotRunError: The client failed, or reported fewer requests than it was given.
     """
     with serving(job.programs, job.folder, core=cores.server) as server:
-        job = Job(**{**{name: getattr(job, name) for name in Job.__slots__}, "url": server.url, "port": server.port})
+        job = job.at(url=server.url, port=server.port)
         used = run_client(
             job.programs,
             client.command(job),
@@ -82,10 +82,12 @@ def measure(client: Client, job: Job, cores: Cores, *, timeout_s: float) -> Figu
             timeout_s=timeout_s,
         )
     if used.status:
-        raise CannotRun(f"exit status {used.status}: {last_words(job.folder)}")
+        raise CannotRunError(f"exit status {used.status}: {last_words(job.folder)}")
     seen = client.read(job)
     if len(seen) != job.requests:
-        raise CannotRun(f"it reports {len(seen)} of {job.requests} requests as completed: {last_words(job.folder)}")
+        raise CannotRunError(
+            f"it reports {len(seen)} of {job.requests} requests as completed: {last_words(job.folder)}"
+        )
     return figures(seen, server.truths, used, server.lateness, job)
 
 

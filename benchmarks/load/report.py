@@ -12,7 +12,8 @@ Table = dict[tuple[int, str], Figures]
 
 HEADER = (
     f"{'streams':>7}  {'client':<28}{'tokens/s':>10}{'offered':>9}{'CPU s/M':>9}{'core':>6}"
-    f"{'TTFT error p50 / p99':>24}{'paired p50 / p99':>22}{'ITL error p50 / p99':>22}{'MB':>7}{'start s':>9}{'late p99':>10}"
+    f"{'TTFT error p50/p99 ms':>24}{'paired p50/p99':>22}{'ITL error p50/p99':>22}"
+    f"{'MB':>7}{'start s':>9}{'late p99':>10}"
 )
 
 
