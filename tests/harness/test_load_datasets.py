@@ -113,7 +113,11 @@ TALKS = st.lists(
 @given(talks=TALKS, chunk=st.integers(1, 60), indent=st.sampled_from([None, 1]), ascii_=st.booleans())
 def test_a_list_of_conversations_may_be_cut_anywhere(tmp_path_factory, talks, chunk, indent, ascii_):
     document = [
-        {"conversations": [{"from": role, "value": text} for pair in talk for role, text in zip(ROLES, pair, strict=True)]}
+        {
+            "conversations": [
+                {"from": role, "value": text} for pair in talk for role, text in zip(ROLES, pair, strict=True)
+            ]
+        }
         for talk in talks
     ]
     path = tmp_path_factory.mktemp("talks") / "talks.json"

@@ -148,10 +148,6 @@ class PromptSource:
             raise ValueError(f"a prompt of {words} words cannot be cut from this source")
         return self._sequence.words(number, words)
 
-    def prompt(self, number: int, words: int) -> bytes:
-        """Return prompt ``number`` as bytes."""
-        return self.text(number, words).encode("ascii")
-
 
 class EstimatedWriter:
     """Writes texts by the estimate of words per token."""
