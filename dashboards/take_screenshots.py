@@ -65,12 +65,17 @@ TREND_SQL = """
 SELECT v.case_key, v.metric FROM verdicts v ORDER BY v.verdict = 'regressed' DESC, abs(v.effect_rel) DESC LIMIT 1
 """
 
+LOADED_SQL = "SELECT count(*) AS n FROM runs JOIN series USING (series_id) WHERE load_mode IS NOT NULL"
+LIMIT_MS = 300
+"""Limit that the picture of the Serving page is taken with."""
+
 
 def pages(store: Path) -> dict[str, str]:
     """Return name → path and query of what is worth a picture in this store."""
     with Reader.open(store) as reader:
         runs = {row["name"]: row["run_id"] for row in reader.console(RUNS_SQL).to_pylist()}
         judged = reader.console(TREND_SQL).to_pylist()
+        loaded = reader.console(LOADED_SQL).to_pylist()[0]["n"]
     trend = {"case": judged[0]["case_key"], "metric": judged[0]["metric"]} if judged else {}
     query = (
         "SELECT case_key, avg(value) FILTER (WHERE metric = 'latency_p50_ms') AS latency_p50_ms\n"
@@ -80,6 +85,7 @@ def pages(store: Path) -> dict[str, str]:
         "overview": "",
         "trend": f"trend?{urlencode(trend)}",
         **{name: f"run?{urlencode({'id': run_id})}" for name, run_id in runs.items()},
+        **({"serving": f"serving?slo={LIMIT_MS}"} if loaded else {}),
         "runs": "runs",
         "sql": f"sql?{urlencode({'q': query})}",
     }

@@ -17,6 +17,8 @@ MAX_QUERY_CHARS = 8_000
 CHOICES: dict[str, tuple[str, ...]] = {
     "axis": ("order", "time"),
     "dist": ("histogram", "ecdf"),
+    "load": ("closed", "open"),
+    "per": ("server", "gpu"),
     "status": ("ok", "failed", "not_available"),
     "valid": ("yes", "no"),
 }
@@ -74,6 +76,24 @@ class RunsState:
     precision: str | None = None
     status: str | None = None
     valid: str | None = None
+    case: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingState:
+    """Serving: which load runs, throughput of what, which metric against the load, and its limit in ms."""
+
+    PATH: ClassVar[str] = "serving"
+    workload: str | None = None
+    model: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    session: str | None = None
+    counted: bool = False
+    per: str = "server"
+    load: str | None = None
+    metric: str | None = None
+    slo: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +104,8 @@ class SqlState:
     q: str | None = None
 
 
-PageState = OverviewState | TrendState | RunState | RunsState | SqlState
-State = TypeVar("State", OverviewState, TrendState, RunState, RunsState, SqlState)
+PageState = OverviewState | TrendState | RunState | RunsState | ServingState | SqlState
+State = TypeVar("State", OverviewState, TrendState, RunState, RunsState, ServingState, SqlState)
 
 
 def parse(kind: type[State], query: Mapping[str, str]) -> State:

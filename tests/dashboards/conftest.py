@@ -21,9 +21,9 @@ from enginewatch_db.judgements import accept, store
 from enginewatch_db.workspace import Workspace
 
 
-def _load_seed():
+def _load_seed(name: str = "seeded_store"):
     # pytest's importlib mode has no package of tests to import from.
-    spec = importlib.util.spec_from_file_location("seeded_store", Path(__file__).with_name("seeded_store.py"))
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -34,6 +34,21 @@ def _load_seed():
 def seed():
     """The functions that write sessions, see ``seeded_store.py``."""
     return _load_seed()
+
+
+@pytest.fixture(scope="session")
+def ladder_seed():
+    """The functions that write load levels, see ``ladder_store.py``."""
+    return _load_seed("ladder_store")
+
+
+@pytest.fixture(scope="session")
+def ladder(tmp_path_factory, ladder_seed) -> SimpleNamespace:
+    """A store with a ladder of loads of two precisions (``.workspace``, ``.runs``); read only."""
+    workspace = Workspace(tmp_path_factory.mktemp("ladder") / "ew").create()
+    ladder_seed.write_ladder(workspace, levels=(1, 16, 256), repeats=3)
+    ingest(workspace)
+    return SimpleNamespace(workspace=workspace, runs=run_ids(workspace))
 
 
 # fmt: off

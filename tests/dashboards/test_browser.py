@@ -18,7 +18,7 @@ FLAGS = [
     "--disable-sync",
 ]
 WAIT_MS = 60_000
-PROBES = re.compile(r"/(overview|trend|run|runs|sql)/_stcore/(health|host-config)$")
+PROBES = re.compile(r"/(overview|trend|run|serving|runs|sql)/_stcore/(health|host-config)$")
 """Streamlit's front end asks here first to find out whether the app lies in a folder; 404 is its way to know."""
 
 pytestmark = [

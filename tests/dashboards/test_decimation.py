@@ -118,7 +118,8 @@ def test_a_histogram_counts_every_sample_once(database, series, log):
 
 
 def test_empty_runs_give_empty_columns(database):
-    database.execute("DELETE FROM latency_samples")
+    for table in ("latency_samples", "llm_requests", "server_samples", "telemetry"):
+        database.execute(f"DELETE FROM {table}")
     for name, parameters in (
         ("samples", {"buckets": 5}),
         ("values", {"kind": "itl", "points": 5, "tail": 5}),
@@ -126,8 +127,12 @@ def test_empty_runs_give_empty_columns(database):
         ("telemetry", {"buckets": 5}),
         ("cores", {"bins": 5}),
         ("requests", {"limit": 5, "slowest": 2, "failed": 2}),
+        ("in_flight", {"buckets": 5}),
+        ("server_samples", {"buckets": 5}),
+        ("serving_met", {"runs": [RUN], "kind": "ttft", "slo_ms": 5.0}),
     ):
-        assert all(values.size == 0 for values in ask(database, name, run=RUN, **parameters).values()), name
+        run = {} if "runs" in parameters else {"run": RUN}
+        assert all(values.size == 0 for values in ask(database, name, **run, **parameters).values()), name
 
 
 def put_telemetry(connection, t_ns, power_mw, sm):
@@ -192,3 +197,135 @@ def test_requests_keep_the_slowest_and_the_failed(database, rows):
     assert kept["n"][0] == len(rows)
     if len(rows) <= 20:
         assert len(kept["place"]) == len(rows)
+
+
+def put_requests(connection, rows):
+    """Write requests given as dictionaries of columns."""
+    connection.execute("DELETE FROM llm_requests")
+    for index, row in enumerate(rows):
+        row = {"run_id": RUN, "request_idx": index, "phase": "measure", "status": "ok"} | row
+        marks = ", ".join("?" for _ in row)
+        connection.execute(f"INSERT INTO llm_requests ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+
+
+def test_a_request_starts_when_it_was_due_else_when_its_connection_was_opened(database):
+    put_requests(
+        database,
+        [
+            {
+                "intended_at_ns": 1_000_000_000,
+                "sent_at_ns": 1_250_000_000,
+                "ttft_ns": 300_000_000,
+                "e2e_ns": 500_000_000,
+            },
+            {"sent_at_ns": 2_000_000_000, "connect_ns": 100_000_000, "ttft_ns": 200_000_000, "e2e_ns": 400_000_000},
+            {"intended_at_ns": 3_000_000_000, "status": "error", "error_class": "refused"},
+            {"status": "error", "error_class": "refused"},
+        ],
+    )
+    kept = ask(database, "requests", run=RUN, limit=9, slowest=1, failed=9)
+    assert kept["start_s"].tolist() == pytest.approx([1.0, 1.9, 3.0])
+    assert kept["sent_s"].tolist() == pytest.approx([1.25, 2.0, 3.0])
+    assert kept["first_s"][:2].tolist() == pytest.approx([1.3, 2.1])
+    assert kept["end_s"][:2].tolist() == pytest.approx([1.5, 2.3])
+    assert kept["late_ms"][:2].tolist() == pytest.approx([250.0, 100.0])
+    assert kept["n"][0] == 3
+
+
+def test_requests_in_flight_are_those_begun_and_not_ended(database):
+    spans = [(0, 10), (2, 3), (5, 5), (20, 1)]
+    put_requests(database, [{"sent_at_ns": start, "e2e_ns": length} for start, length in spans]
+                 + [{"sent_at_ns": 4, "status": "error"}])  # fmt: skip
+    found = ask(database, "in_flight", run=RUN, buckets=100)
+    steps = list(zip((found["t_s"] * 1e9).round().astype(int), found["value"], strict=True))
+    assert steps == [(0, 1), (2, 2), (5, 2), (10, 0), (20, 1), (21, 0)]
+
+
+@RELAXED
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 10**6)), min_size=1, max_size=150))
+def test_in_flight_keeps_its_peak_and_ends_at_zero(database, spans):
+    database.execute("DELETE FROM llm_requests")
+    database.execute(
+        "INSERT INTO llm_requests (run_id, request_idx, phase, status, sent_at_ns, e2e_ns) "
+        "SELECT ?::UUID, 0, 'measure', 'ok', unnest(?), unnest(?)", [RUN, *map(list, zip(*spans, strict=True))],
+    )  # fmt: skip
+    found = ask(database, "in_flight", run=RUN, buckets=10)
+    edges = sorted({t for start, length in spans for t in (start, start + length)})
+    peak = max(sum(start <= t < start + length for start, length in spans) for t in edges)
+    assert found["value"].max() == peak
+    assert found["value"][-1] == 0
+    assert found["value"].min() == 0
+    assert found["value"].size <= 40
+
+
+def put_server(connection, rows):
+    connection.execute("DELETE FROM server_samples")
+    for row in rows:
+        row = {"run_id": RUN, "source": "vllm"} | row
+        marks = ", ".join("?" for _ in row)
+        connection.execute(f"INSERT INTO server_samples ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+
+
+def by_name(found):
+    names = list(dict.fromkeys(found["name"]))
+    return {
+        name: list(zip(found["t_s"][found["name"] == name], found["value"][found["name"] == name], strict=True))
+        for name in names
+    }
+
+
+def test_counters_of_a_server_become_rates_and_a_restart_is_no_rate(database):
+    second = 1_000_000_000
+    put_server(
+        database,
+        [
+            {"t_ns": 0, "preemptions": 10, "prefix_query_tokens": 0, "prefix_hit_tokens": 0, "kv_cache_used_pct": 5.0},
+            {"t_ns": second, "preemptions": 14, "prefix_query_tokens": 200, "prefix_hit_tokens": 50},
+            {"t_ns": 3 * second, "preemptions": 14, "prefix_query_tokens": 200, "prefix_hit_tokens": 50},
+            {"t_ns": 4 * second, "preemptions": 1, "prefix_query_tokens": 10, "prefix_hit_tokens": 0},
+            {"t_ns": 5 * second, "preemptions": 2, "prefix_query_tokens": 20, "prefix_hit_tokens": 10},
+        ],
+    )
+    found = by_name(ask(database, "server_samples", run=RUN, buckets=100))
+    assert found["preemptions_per_s"] == [(1.0, 4.0), (3.0, 0.0), (5.0, 1.0)]
+    assert found["prefix_hit_pct"] == [(1.0, 25.0), (5.0, 100.0)]
+    assert found["kv_cache_used_pct"] == [(0.0, 5.0)]
+    assert set(found) == {"preemptions_per_s", "prefix_hit_pct", "kv_cache_used_pct"}
+
+
+def test_two_scraped_servers_are_not_mixed(database):
+    put_server(
+        database,
+        [{"t_ns": t, "source": source, "preemptions": n} for source, n0 in (("a", 0), ("b", 1000))
+         for t, n in ((0, n0), (10**9, n0 + 2))],
+    )  # fmt: skip
+    found = ask(database, "server_samples", run=RUN, buckets=100)
+    assert list(zip(found["device"], found["value"], strict=True)) == [("a", 2.0), ("b", 2.0)]
+
+
+def test_a_peak_of_the_queue_survives(database):
+    put_server(database, [{"t_ns": i * 10**8, "requests_waiting": 500.0 if i == 777 else 1.0} for i in range(1_000)])
+    found = by_name(ask(database, "server_samples", run=RUN, buckets=BUCKETS))["requests_waiting"]
+    assert len(found) <= 4 * BUCKETS
+    assert (77.7, 500.0) in [(round(t, 3), v) for t, v in found]
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit", "met"), [("ttft", 10, 2), ("ttft", 9.99, 1), ("e2e", 60, 2), ("tpot", 20, 2), ("itl", 30, 2)]
+)
+def test_what_met_a_limit_counts_failures_as_misses(database, kind, limit, met):
+    ms = 1_000_000
+    put_requests(
+        database,
+        [
+            {"ttft_ns": 5 * ms, "e2e_ns": 50 * ms, "tpot_ns": 20 * ms, "itl_ns": [10 * ms, 30 * ms]},
+            {"ttft_ns": 10 * ms, "e2e_ns": 10 * ms},
+            {"ttft_ns": 500 * ms, "e2e_ns": 900 * ms, "tpot_ns": 40 * ms, "itl_ns": [40 * ms]},
+            {"status": "error", "error_class": "reset"},
+            {"ttft_ns": 1 * ms, "e2e_ns": 1 * ms, "phase": "warmup"},
+        ],
+    )
+    (row,) = [dict(zip(("n", "met"), pair, strict=True)) for pair in
+              zip(*(ask(database, "serving_met", runs=[RUN], kind=kind, slo_ms=limit)[key] for key in ("n", "met")),
+                  strict=True)]  # fmt: skip
+    assert row == {"n": 4, "met": met}

@@ -226,7 +226,7 @@ def test_histogram_counts_and_tells_what_lies_beyond():
     assert decoded(spec["data"][0]["y"]).tolist() == [10, 0, 0, 20, 0]
     assert decoded(spec["data"][0]["x"]).tolist() == [1.0, 1.5, 2.0, 2.5, 3.0]
     told = spec["layout"]["title"]["subtitle"]["text"]
-    assert told == "2 above 3.000 ms, the largest 9.000 ms; 7 below 1.000 ms, the smallest 0.5000 ms"
+    assert told == "2 above 3.000 (largest 9.000) · 7 below 1.000 (smallest 0.5000) ms"
     assert "type" not in spec["layout"]["xaxis"]
 
 
@@ -249,22 +249,69 @@ def test_ecdf_ends_at_everything():
     assert decoded(spec["data"][0]["y"]).tolist() == [1.0, 50.0, 100.0]
 
 
+def test_a_quantile_shows_its_interval():
+    bins = columns(bin=[0], n=[5], low=[1.0], high=[9.0], smallest=[1.0], largest=[9.0])
+    ends = {"p50": (1.5, 2.5), "p99": (7.0, None)}
+    spec = as_json(samples.histogram(bins, MARKS, what="x", n_bins=1, ends=ends, revision="r"))
+    bands = [(shape["x0"], shape["x1"]) for shape in spec["layout"]["shapes"] if shape["type"] == "rect"]
+    assert bands == [(1.5, 2.5)]
+    words = [note["text"] for note in spec["layout"]["annotations"]]
+    assert any(text.startswith("p50 ") and text.endswith("[1.500, 2.500]") for text in words)
+    assert any(text.startswith("p99 ") and text.endswith("[7.000, …]") for text in words)
+
+
+def test_intervals_are_read_from_the_metrics():
+    rows = [{"metric": "e2e_p50_ms", "value": 5.0, "ci_low": 4.0, "ci_high": None}]
+    assert samples.ends_of(rows, "e2e") == {"p50": (4.0, None)}
+    assert samples.quantiles_of(rows, "e2e") == {"p50": 5.0}
+
+
 def request_rows():
+    nothing = np.array([None] * 4, dtype=object)
     return columns(
-        place=[1, 2, 3], n=[3, 3, 3], status=np.array(["ok", "error", "ok"], dtype=object), sent_s=[0.0, 0.5, 1.0],
-        first_s=[0.2, np.nan, 1.1], end_s=[1.0, np.nan, 2.0], ttft_ms=[200.0, np.nan, 100.0],
-        e2e_ms=[1000.0, 1.0, 1000.0], output_tokens=[24, 0, 24],
-        error_class=np.array([None, "http_503", None], dtype=object),
+        request_idx=[0, 1, 2, 3], stream=[0, 1, 0, 1], process=[0, 1, 0, 1], session=nothing, turn=nothing,
+        phase=np.array(["warmup", "measure", "measure", "drain"], dtype=object), place=[1, 2, 3, 4], n=[9] * 4,
+        status=np.array(["ok", "error", "ok", "error"], dtype=object), http_status=[np.nan, 503, np.nan, np.nan],
+        error_class=np.array([None, "http_503", None, "cancelled"], dtype=object), start_s=[0.0, 0.5, 1.0, 1.5],
+        sent_s=[0.0, 0.5, 1.05, 1.5], first_s=[0.2, np.nan, 1.1, np.nan], end_s=[1.0, np.nan, 2.0, np.nan],
+        late_ms=[0.0, 0.0, 50.0, 0.0], ttft_ms=[200.0, np.nan, 100.0, np.nan], e2e_ms=[1000.0, np.nan, 1000.0, np.nan],
+        tpot_ms=[34.8, np.nan, 39.1, np.nan], prompt_tokens=[512, 512, 512, 512],
+        cached_prompt_tokens=[np.nan, np.nan, 128, np.nan], output_tokens=[24, np.nan, 24, np.nan],
     )  # fmt: skip
 
 
-def test_requests_are_drawn_as_waiting_and_decoding():
+def test_requests_are_drawn_as_late_waiting_and_decoding():
     spec = as_json(requests(request_rows(), PHASES, revision="r"))
-    assert [trace.get("name") for trace in spec["data"]] == ["to first token", "decoding", None, "failed"]
-    x = decoded(spec["data"][0]["x"])
-    assert x[[0, 1, 3, 4]].tolist() == [0.0, 0.2, 1.0, 1.1]
-    assert np.isnan(x[[2, 5]]).all()
-    assert spec["data"][3]["hovertext"] == ["request failed: http_503"]
+    assert [trace.get("name") for trace in spec["data"]] == [
+        "late or connecting", "to first token", "decoding", None, "cut off at the end", "failed: http_503",
+    ]  # fmt: skip
+    by_name = {trace.get("name"): trace for trace in spec["data"]}
+    late, waiting = (decoded(by_name[name]["x"]) for name in ("late or connecting", "to first token"))
+    assert late[:2].tolist() == [1.0, 1.05]
+    assert late.size == 3
+    assert waiting[[0, 1, 3, 4]].tolist() == [0.0, 0.2, 1.05, 1.1]
+    assert np.isnan(waiting[[2, 5]]).all()
+    assert by_name["failed: http_503"]["marker"]["color"] == theme.CRIMSON
+    assert by_name["cut off at the end"]["marker"]["color"] == theme.GREY
+    assert "4 of 9 drawn" in spec["layout"]["xaxis"]["title"]["text"]
+
+
+def test_a_request_tells_its_story():
+    spec = as_json(requests(request_rows(), PHASES, revision="r"))
+    stories = next(trace["hovertext"] for trace in spec["data"] if not trace.get("name"))
+    assert len(stories) == 4
+    assert "request 2, measure, stream 0, client process 0" in stories[2]
+    for part in ("sent 50.0 ms late", "TTFT 100.0 ms", "E2E 1,000 ms", "512 (128 cached) → 24 tokens"):
+        assert part in stories[2], part
+    assert "late" not in stories[0]
+    failed = next(trace["hovertext"] for trace in spec["data"] if trace.get("name") == "failed: http_503")
+    assert "HTTP 503" in failed[0]
+
+
+def test_few_requests_get_thick_bars_and_the_shown_part_is_kept():
+    spec = as_json(requests(request_rows(), PHASES, x_range=(0.5, 2.0), revision="r"))
+    assert spec["data"][1]["line"]["width"] == 9.0
+    assert spec["layout"]["xaxis"]["range"] == [0.5, 2.0]
 
 
 @given(st.lists(st.floats(-1e6, 1e6), max_size=20))

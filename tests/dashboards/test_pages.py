@@ -13,7 +13,7 @@ from enginewatch_db.bundle import write
 from enginewatch_db.ingest import ingest
 from enginewatch_db.workspace import Workspace
 
-PAGES = ("overview", "trend", "run", "runs", "sql")
+PAGES = ("overview", "trend", "run", "serving", "runs", "sql")
 
 
 def words(app):
@@ -242,7 +242,7 @@ def test_run_of_a_server(open_page, rich):
     assert "Yes, with care" in text
     assert "the power cap of 700 W held the clock down for **71 %** of the time" in text
     assert "http\\_503" in text
-    gpu = next(figure for figure, _ in charts(app) if figure["layout"]["title"]["text"].startswith("gpu0"))
+    gpu = next(figure for figure, _ in charts(app) if figure["layout"]["title"]["text"] == "Load and gpu0")
     assert "power limit 700 W" in " ".join(note["text"] for note in gpu["layout"]["annotations"])
 
 

@@ -16,6 +16,7 @@ from enginewatch_dashboards.state import (
     OverviewState,
     RunsState,
     RunState,
+    ServingState,
     SqlState,
     TrendState,
     href,
@@ -48,7 +49,11 @@ def test_a_link_reopens_exactly_the_view(kind, data):
 
 
 @pytest.mark.parametrize("kind", PAGE_STATES, ids=lambda kind: kind.PATH)
-@given(query=st.dictionaries(st.sampled_from(["case", "axis", "zero", "id", "q", "status", "valid", "x"]), st.text()))
+@given(
+    query=st.dictionaries(
+        st.sampled_from(["case", "axis", "zero", "id", "q", "status", "valid", "load", "per", "slo", "x"]), st.text()
+    )
+)
 def test_any_query_string_opens_a_page(kind, query):
     state = parse(kind, query)
     assert isinstance(state, kind)
@@ -70,6 +75,7 @@ def test_links_are_short_and_readable():
     assert href(state) == "trend?case=resnet50%2Ftrtexec%2Ffp16%2Fb8&metric=latency_p99_ms&zero=true"
     assert href(RunState(id="01930000-0000")) == "run?id=01930000-0000"
     assert href(RunsState(status="failed")) == "runs?status=failed"
+    assert href(ServingState(precision="fp8", slo="250")) == "serving?precision=fp8&slo=250"
     assert href(OverviewState(plan="nightly")) == "?plan=nightly"
 
 

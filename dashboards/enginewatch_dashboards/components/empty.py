@@ -65,6 +65,17 @@ def no_runs(workspace: Workspace) -> None:
     )
 
 
+def older_store(found: int, needed: int) -> None:
+    """Show that the published copy was made by an older enginewatch, which knew fewer tables."""
+    st.title("The store is of an older version")
+    nothing(
+        f"It has schema {found}, and these pages read schema {needed}",
+        "Nothing is lost: the next ingest brings it up to date, with all of its runs. Then reload this page.",
+        "enginewatch ingest",
+        icon="update",
+    )
+
+
 def no_values(series: dict[str, Any], run: dict[str, Any]) -> None:
     """Show that a series has runs and none of them brought a value."""
     st.title(series["case_key"])

@@ -11,6 +11,7 @@ from enginewatch_dashboards.components import empty
 from enginewatch_dashboards.components.freshness import freshness
 from enginewatch_dashboards.data import Store, open_store
 from enginewatch_db.errors import EnginewatchError, StorageError
+from enginewatch_db.migrate import migrations
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,6 +31,9 @@ def show(draw: Callable[[Store], None]) -> None:
         stamp = store.row("freshness")
         if not stamp or not stamp["runs"]:
             empty.no_runs(store.workspace)
+            return
+        if stamp["schema_version"] < migrations()[-1].version:
+            empty.older_store(stamp["schema_version"], migrations()[-1].version)
             return
         freshness(store, stamp)
         draw(store)

@@ -97,3 +97,41 @@ def toggle(label: str, *, param: str, value: bool) -> bool:
     key = f"url_{param}"
     _seed(key, value)
     return bool(st.toggle(label, key=key, on_change=_keep, args=(param, key)))
+
+
+def _keep_number(param: str, key: str) -> None:
+    value = st.session_state[key]
+    if value is None:
+        st.query_params.pop(param, None)
+    else:
+        st.query_params[param] = f"{value:g}"
+
+
+def number(
+    label: str, *, param: str, value: float | None, step: float, hint: str, help_text: str | None = None
+) -> float | None:
+    """Show a field for a number above zero and return it; ``None`` while it is empty.
+
+    Args:
+        label: What it is, with its unit.
+        param: Key in the URL.
+        value: What the URL says.
+        step: What one press of its buttons adds.
+        hint: What the empty field shows.
+        help_text: What is told on asking.
+    """
+    key = f"url_{param}"
+    _seed(key, value)
+    found = st.number_input(
+        label,
+        min_value=0.0,
+        value=None,
+        step=step,
+        format="%g",
+        key=key,
+        placeholder=hint,
+        help=help_text,
+        on_change=_keep_number,
+        args=(param, key),
+    )
+    return found or None

@@ -13,6 +13,7 @@ ICONS = {
     "trend": ":material/show_chart:",
     "run": ":material/speed:",
     "runs": ":material/list:",
+    "serving": ":material/hub:",
     "sql": ":material/database:",
 }
 

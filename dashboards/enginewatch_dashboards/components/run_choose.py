@@ -38,5 +38,5 @@ def resolve(store: Store, given: str | None) -> str | None:
 def _choose(store: Store, title: str, text: str) -> None:
     st.title(title)
     empty.nothing(text, "Pick one below, or click a point in a Trend.", icon="speed")
-    nothing_chosen = dict.fromkeys(("session", "workload", "backend", "precision", "status", "valid"))
+    nothing_chosen = dict.fromkeys(("session", "workload", "backend", "precision", "status", "valid", "case"))
     run_list(store.rows("runs", **nothing_chosen, limit=NEWEST_SHOWN))

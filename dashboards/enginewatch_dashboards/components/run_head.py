@@ -8,7 +8,7 @@ from enginewatch_dashboards import format as fmt
 from enginewatch_dashboards.components.links import link, share
 from enginewatch_dashboards.components.run_data import RunData
 from enginewatch_dashboards.components.verdict import badge_text
-from enginewatch_dashboards.state import RunsState, RunState, TrendState
+from enginewatch_dashboards.state import RunsState, RunState, ServingState, TrendState
 from enginewatch_dashboards.theme import STATUSES
 from enginewatch_db.model import RunStatus
 
@@ -72,5 +72,7 @@ def _neighbours(data: RunData, state: RunState) -> None:
         st.caption(f"run {near['position']} of {near['n']} of this series")
         st.space("stretch")
         link("Trend", TrendState(case=data.run["case_key"], metric=state.metric))
+        if data.run["load_mode"] is not None:
+            link("Serving", ServingState(workload=data.run["workload"], model=data.run["model"]))
         link("Session", RunsState(session=data.run["label"] or data.run["session_id"]))
         share(RunState(id=data.run_id, gpu=state.gpu, dist=state.dist))

@@ -15,7 +15,7 @@ BUCKETS = 500
 """Buckets of the decimation: at most four points each, so at most 2,000 a chart."""
 POINTS, TAIL = 400, 100
 BINS = 60
-KINDS = {"latency": "latency", "ttft": "time to first token", "itl": "gap between tokens"}
+KINDS = {"latency": "latency", "ttft": "time to first token", "itl": "gap between tokens", "e2e": "end-to-end time"}
 SIDE_PX = 420
 
 
@@ -29,7 +29,7 @@ def samples(data: RunData, state: RunState) -> None:
         as_rows(data, *(("latency_samples", "start_ns") if "latency" in kinds else ("llm_requests", "request_idx")))
         dist = switch("Distribution", ("histogram", "ecdf"), param="dist", value=state.dist,
                       words={"histogram": "histogram", "ecdf": "cumulative"})  # fmt: skip
-    grid = st.grid(2, min_column_width=SIDE_PX)
+    grid = st.grid(3 if len(kinds) > 2 else 2, min_column_width=SIDE_PX)
     for kind in kinds:
         if kind == "latency":
             with grid.cell():
@@ -55,16 +55,17 @@ def _in_order(data: RunData) -> None:
 
 def _distribution(data: RunData, kind: str, dist: str) -> None:
     marks, revision = figures.quantiles_of(data.metrics, kind), f"{data.run_id}/{kind}/{dist}"
+    ends = figures.ends_of(data.metrics, kind)
     alt, log = f"{KINDS[kind]}: {_told(marks)}", figures.is_skewed(marks)
     if dist == "ecdf":
         values = data.store.columns("values", run=data.run_id, kind=kind, points=POINTS, tail=TAIL)
         if values["value"].size:
-            figure = figures.ecdf(values, marks, what=KINDS[kind], log=log, revision=revision)
+            figure = figures.ecdf(values, marks, what=KINDS[kind], log=log, ends=ends, revision=revision)
             chart(figure, key=f"{kind}_ecdf", alt=alt)
             return
     bins = data.store.columns("histogram", run=data.run_id, kind=kind, bins=BINS, log=log)
     if bins["bin"].size:
-        figure = figures.histogram(bins, marks, what=KINDS[kind], n_bins=BINS, log=log, revision=revision)
+        figure = figures.histogram(bins, marks, what=KINDS[kind], n_bins=BINS, log=log, ends=ends, revision=revision)
         chart(figure, key=f"{kind}_histogram", alt=alt)
         return
     st.caption(f"Only the quantiles of the {KINDS[kind]} were stored: {_told(marks)}.")

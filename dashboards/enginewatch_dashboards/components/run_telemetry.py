@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from enginewatch_dashboards import format as fmt
+from enginewatch_dashboards.components import run_llm
 from enginewatch_dashboards.components.chart import chart
 from enginewatch_dashboards.components.inputs import switch
 from enginewatch_dashboards.components.run_data import RunData, as_rows
@@ -40,9 +41,9 @@ def telemetry(data: RunData, state: RunState) -> None:
         st.subheader("Telemetry", width="stretch")
         as_rows(data, "telemetry", "t_ns")
     readings = data.store.columns("telemetry", run=data.run_id, buckets=figures.BUCKETS)
+    run_llm.server_words(data)
     if not readings["t_s"].size:
         st.caption("No telemetry covers this run: nothing can be said about what limited it.")
-        return
     gpus = figures.gpus(readings)
     if gpus:
         gpu = gpus[0]
@@ -50,9 +51,11 @@ def telemetry(data: RunData, state: RunState) -> None:
             gpu = switch("GPU", gpus, param="gpu", value=state.gpu or gpu, words={})
         _gpu(data, readings, gpu)
     cores = data.store.columns("cores", run=data.run_id, bins=CORE_SLOTS)
-    if any(device == "host" for device in readings["device"]) or cores["core"].size:
-        figure = figures.host_timeline(readings, cores, data.phases, revision=f"{data.run_id}/host")
-        chart(figure, key="host", alt="CPU utilisation of the host over the run, mean and per core, under its phases")
+    above = None if gpus else run_llm.panels_above(data, device=None)
+    if above is not None or any(device == "host" for device in readings["device"]) or cores["core"].size:
+        figure = figures.host_timeline(readings, cores, data.phases, above=above, revision=f"{data.run_id}/host")
+        loaded = "Requests in flight, the server's own metrics, and " if above else ""
+        chart(figure, key="host", alt=f"{loaded}CPU utilisation of the host over the run, mean and per core")
 
 
 def _gpu(data: RunData, readings: Any, gpu: str) -> None:  # noqa: ANN401 (columns by name)
@@ -73,11 +76,14 @@ def _gpu(data: RunData, readings: Any, gpu: str) -> None:  # noqa: ANN401 (colum
     if by_load is not None:
         with grid.cell():
             chart(by_load, key="siblings", alt="Utilisation of this model's cases by batch or concurrency")
-    figure = figures.gpu_timeline(readings, data.phases, facts, gpu=gpu, revision=f"{data.run_id}/{gpu}")
+    above = run_llm.panels_above(data, device=gpu)
+    figure = figures.gpu_timeline(readings, data.phases, facts, gpu=gpu, above=above, revision=f"{data.run_id}/{gpu}")
+    loaded = "requests in flight, the server's own metrics, " if above else ""
     chart(
         figure,
         key="gpu",
-        alt=f"{gpu} over the run: SM activity against the utilisation rate, DRAM and tensor activity, power, SM clock",
+        alt=f"{gpu} over the run: {loaded}SM activity against the utilisation rate, DRAM and tensor activity, power, "
+        "SM clock",
     )
 
 

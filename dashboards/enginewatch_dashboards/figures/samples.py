@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from enginewatch_dashboards import format as fmt
 from enginewatch_dashboards.figures.sketch import Part, Sketch
-from enginewatch_dashboards.figures.style import SMALL_SIZE, text_array
+from enginewatch_dashboards.figures.style import SMALL_SIZE, log_axis
 from enginewatch_dashboards.theme import BLUE, CRIMSON, ORANGE, PURPLE
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 Columns = Mapping[str, NDArray[Any]]
+Ends = Mapping[str, tuple[float | None, float | None]]
+"""Quantile → the ends of its interval."""
 
 SKEWED = 4.0
 """p99 over p50 from which the axis is logarithmic."""
@@ -25,6 +27,8 @@ FILL = "rgba(31, 122, 192, 0.75)"
 """``theme.BLUE``, a little transparent so that the grid shows through."""
 MARKS = {"p50": BLUE, "p90": PURPLE, "p99": ORANGE}
 """Quantiles that are marked, and their colours."""
+_BANDS = {"p50": "rgba(31, 122, 192, 0.22)", "p90": "rgba(169, 100, 160, 0.22)", "p99": "rgba(217, 102, 15, 0.18)"}
+"""``MARKS``, transparent."""
 MARK_ROWS_PX = {"p50": 2, "p90": 16, "p99": 30}
 """Height of the words above the plot: one row each, since two quantiles may lie close together."""
 MARK_SHIFTS_PX = {"p50": -13, "p90": 0, "p99": 13}
@@ -65,7 +69,14 @@ def in_order(samples: Columns, quantiles: Mapping[str, float], *, what: str, n: 
 
 
 def histogram(
-    bins: Columns, quantiles: Mapping[str, float], *, what: str, n_bins: int, log: bool = False, revision: str
+    bins: Columns,
+    quantiles: Mapping[str, float],
+    *,
+    what: str,
+    n_bins: int,
+    log: bool = False,
+    ends: Ends | None = None,
+    revision: str,
 ) -> go.Figure:
     """Return a histogram with marked quantiles; what lies beyond the axis is told in words.
 
@@ -75,6 +86,7 @@ def histogram(
         what: Name of the value, for the axis.
         n_bins: Number of bins that the query was asked for.
         log: Whether the bins are equally wide on a logarithmic axis.
+        ends: Intervals of the quantiles, drawn as bands.
         revision: See ``Sketch``.
     """
     sketch = Sketch(title=f"Distribution of {what}", revision=revision, top_px=MARKED_TOP_PX)
@@ -96,7 +108,7 @@ def histogram(
         hovertemplate="from %{x:.4g} ms: %{y:,}<extra></extra>",
         showlegend=False,
     )
-    _mark_vertically(sketch, quantiles, log=log)
+    _mark_vertically(sketch, quantiles, ends or {}, log=log)
     beyond = {"text": _beyond(bins, n_bins), "font": {"size": SMALL_SIZE, "color": CRIMSON}}
     sketch.layout["title"] = {"subtitle": beyond}
     sketch.axis("xaxis", **_axis(what, edges[0], edges[-1], log=log))
@@ -110,24 +122,28 @@ def _beyond(bins: Columns, n_bins: int) -> str:
     ends = {name: fmt.number(float(bins[name][0])) for name in ("low", "high", "smallest", "largest")}
     parts = []
     if n_bins in counted:
-        parts.append(f"{counted[n_bins]:,} above {ends['high']} ms, the largest {ends['largest']} ms")
+        parts.append(f"{counted[n_bins]:,} above {ends['high']} (largest {ends['largest']})")
     if -1 in counted:
-        parts.append(f"{counted[-1]:,} below {ends['low']} ms, the smallest {ends['smallest']} ms")
-    return "; ".join(parts)
+        parts.append(f"{counted[-1]:,} below {ends['low']} (smallest {ends['smallest']})")
+    return f"{' · '.join(parts)} ms" if parts else ""
 
 
 def _axis(what: str, low: float, high: float, *, log: bool) -> Part:
     title = f"{what} (ms{', logarithmic' if log else ''}), lower is better ↓"
     if not log:
         return {"title": title}
-    # Plotly's own ticks between decades are unreadably small.
-    ticks = [digit * 10.0**power for power in range(-5, 8) for digit in (1, 2, 5)]
-    shown = [tick for tick in ticks if low / 2 <= tick <= high * 2]
-    names = text_array([f"{tick:g}" for tick in shown])
-    return {"title": title, "type": "log", "tickvals": np.array(shown), "ticktext": names}
+    return {"title": title, **log_axis(low, high)}
 
 
-def ecdf(values: Columns, quantiles: Mapping[str, float], *, what: str, log: bool = False, revision: str) -> go.Figure:
+def ecdf(
+    values: Columns,
+    quantiles: Mapping[str, float],
+    *,
+    what: str,
+    log: bool = False,
+    ends: Ends | None = None,
+    revision: str,
+) -> go.Figure:
     """Return the share of samples that is at or below each value.
 
     Args:
@@ -135,6 +151,7 @@ def ecdf(values: Columns, quantiles: Mapping[str, float], *, what: str, log: boo
         quantiles: ``p50``, ``p90``, ``p99`` in ms, where known.
         what: Name of the value, for the axis.
         log: Whether the value axis is logarithmic.
+        ends: Intervals of the quantiles, drawn as bands.
         revision: See ``Sketch``.
     """
     sketch = Sketch(title=f"Cumulative distribution of {what}", revision=revision, top_px=MARKED_TOP_PX)
@@ -148,7 +165,7 @@ def ecdf(values: Columns, quantiles: Mapping[str, float], *, what: str, log: boo
         hovertemplate="%{y:.2f} % are at most %{x:.4g} ms<extra></extra>",
         showlegend=False,
     )
-    _mark_vertically(sketch, quantiles, log=log)
+    _mark_vertically(sketch, quantiles, ends or {}, log=log)
     sketch.axis("xaxis", **_axis(what, float(values["value"][0]), float(values["value"][-1]), log=log))
     sketch.axis("yaxis", "share of samples (%)", range=[0, 102])
     return sketch.figure()
@@ -159,17 +176,28 @@ def is_skewed(quantiles: Mapping[str, float]) -> bool:
     return {"p50", "p99"} <= set(quantiles) and 0 < SKEWED * quantiles["p50"] < quantiles["p99"]
 
 
-def _mark_vertically(sketch: Sketch, quantiles: Mapping[str, float], *, log: bool) -> None:
+def _mark_vertically(sketch: Sketch, quantiles: Mapping[str, float], ends: Ends, *, log: bool) -> None:
     for level, value in quantiles.items():
+        low, high = ends.get(level, (None, None))
+        if low is not None and high is not None:
+            sketch.band(_BANDS[level], x0=low, x1=high, xref="x", y0=0, y1=1, yref="paper")
         # Annotations on a logarithmic axis are placed by the logarithm, lines are not.
         place = math.log10(value) if log and value > 0 else value
         sketch.rule(x=value, colour=MARKS[level])
-        sketch.note(f"{level} {fmt.number(value)}", MARKS[level], x=place, y=1, yref="paper", yanchor="bottom",
+        told = " ".join(filter(None, (level, fmt.number(value), fmt.interval(low, high))))
+        sketch.note(told, MARKS[level], x=place, y=1, yref="paper", yanchor="bottom",
                     yshift=MARK_ROWS_PX[level])  # fmt: skip
 
 
 def quantiles_of(metrics: Sequence[Mapping[str, Any]], stem: str) -> dict[str, float]:
-    """Return the marked quantiles that a run has, in ms: ``stem`` is ``latency``, ``ttft`` or ``itl``."""
+    """Return the marked quantiles that a run has, in ms: ``stem`` is ``latency``, ``ttft``, ``itl`` or ``e2e``."""
     values = {row["metric"]: row["value"] for row in metrics}
     found = {level: values.get(f"{stem}_{level}_ms") for level in MARKS}
     return {level: float(value) for level, value in found.items() if value is not None}
+
+
+def ends_of(metrics: Sequence[Mapping[str, Any]], stem: str) -> dict[str, tuple[float | None, float | None]]:
+    """Return the intervals of the marked quantiles, in ms; an end that is not known is ``None``."""
+    rows = {row["metric"]: row for row in metrics}
+    found = {level: rows.get(f"{stem}_{level}_ms") for level in MARKS}
+    return {level: (row["ci_low"], row["ci_high"]) for level, row in found.items() if row is not None}

@@ -52,6 +52,18 @@ def with_gaps(t: Floats, values: Floats, *, bucket: float = 0.0) -> tuple[Floats
     return np.insert(t, breaks, t[breaks - 1] + usual), np.insert(values, breaks, np.nan)
 
 
+def log_axis(low: float, high: float) -> dict[str, Any]:
+    """Return the settings of a logarithmic axis from ``low`` to ``high``.
+
+    Plotly's own ticks between decades are unreadably small.
+    """
+    steps = (1, 2, 5) if high < 500 * low else (1,)
+    ticks = [digit * 10.0**power for power in range(-5, 8) for digit in steps]
+    shown = [tick for tick in ticks if low / 2 <= tick <= high * 2]
+    names = text_array([f"{tick:g}" for tick in shown])
+    return {"type": "log", "tickvals": np.array(shown), "ticktext": names}
+
+
 def hover(parts: Sequence[str | None]) -> str:
     """Return hover text: one line per part that is there."""
     return "<br>".join(part for part in parts if part)

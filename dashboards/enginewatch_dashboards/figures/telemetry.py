@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 Columns = Mapping[str, NDArray[Any]]
+Readings = Mapping[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""(device, name) → times in s and values."""
 
 ROW_PX, GAP_PX, TOP_PX, BOTTOM_PX = 108, 30, 84, 48
 WORDS_PX = 20
@@ -28,12 +30,23 @@ BUCKETS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One column of the telemetry, and how it is drawn."""
+    """One column of the telemetry, and how it is drawn.
+
+    Attributes:
+        column: Its name in the readings.
+        name: The words for it.
+        colour: Its colour.
+        dash: Its dash.
+        device: Whose reading it is; ``None`` for the device that the figure is about.
+        steps: Whether a value holds until the next one: then a long time without a change is no gap.
+    """
 
     column: str
     name: str
     colour: str
     dash: str = "solid"
+    device: str | None = None
+    steps: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +107,23 @@ HOST_PANEL = Panel(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Above:
+    """What is drawn above a device's own panels, on the same time axis.
+
+    Attributes:
+        title: Heading of the whole figure.
+        panels: The panels, the topmost first.
+        readings: What they show.
+        x_range: The part of the run that is shown first.
+    """
+
+    title: str
+    panels: tuple[Panel, ...]
+    readings: Readings
+    x_range: tuple[float, float] | None = None
+
+
 def split(telemetry: Columns) -> dict[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Return (device, name) → times in s and values, from the long form of the query ``telemetry``."""
     device, name = telemetry["device"], telemetry["name"]
@@ -111,7 +141,13 @@ def gpus(telemetry: Columns) -> list[str]:
 
 
 def gpu_timeline(
-    telemetry: Columns, phases: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], *, gpu: str, revision: str
+    telemetry: Columns,
+    phases: Sequence[Mapping[str, Any]],
+    facts: Mapping[str, Any],
+    *,
+    gpu: str,
+    above: Above | None = None,
+    revision: str,
 ) -> go.Figure:
     """Return the timeline of one GPU.
 
@@ -120,18 +156,28 @@ def gpu_timeline(
         phases: ``phase``, ``start_s``, ``end_s``.
         facts: Facts of the device: ``power_limit_mw``, ``max_sm_clock_mhz``.
         gpu: Which device.
+        above: What is drawn above it.
         revision: See ``Sketch``.
     """
-    readings = split(telemetry)
-    panels = [panel for panel in GPU_PANELS if any((gpu, line.column) in readings for line in panel.lines)]
-    stack = Stack.of(len(panels), f"{gpu}: what its units did", revision)
+    readings = {**split(telemetry), **(above.readings if above else {})}
+    panels = _with_readings((*(above.panels if above else ()), *GPU_PANELS), readings, gpu)
+    stack = Stack.of(len(panels), above.title if above else f"{gpu}: what its units did", revision)
     for row, panel in enumerate(panels):
         _add_panel(stack, row, panel, readings, gpu, facts)
-    return stack.finish(phases)
+    return stack.finish(phases, above.x_range if above else None)
+
+
+def _with_readings(panels: Sequence[Panel], readings: Readings, device: str) -> list[Panel]:
+    return [p for p in panels if any((line.device or device, line.column) in readings for line in p.lines)]
 
 
 def host_timeline(
-    telemetry: Columns, cores: Columns, phases: Sequence[Mapping[str, Any]], *, revision: str
+    telemetry: Columns,
+    cores: Columns,
+    phases: Sequence[Mapping[str, Any]],
+    *,
+    above: Above | None = None,
+    revision: str,
 ) -> go.Figure:
     """Return the timeline of the host: mean CPU utilisation, and each core as a row of a heat map.
 
@@ -139,20 +185,21 @@ def host_timeline(
         telemetry: As in ``gpu_timeline``.
         cores: ``core``, ``slot``, ``value``, ``low_s``, ``high_s``.
         phases: As in ``gpu_timeline``.
+        above: As in ``gpu_timeline``.
         revision: See ``Sketch``.
     """
-    readings = split(telemetry)
-    panels = [HOST_PANEL] if ("host", "cpu_util_pct") in readings else []
+    readings = {**split(telemetry), **(above.readings if above else {})}
+    panels = _with_readings((*(above.panels if above else ()), HOST_PANEL), readings, "host")
     has_cores = cores["core"].size > 0
-    stack = Stack.of(len(panels) + has_cores, "Host", revision)
+    stack = Stack.of(len(panels) + has_cores, above.title if above else "Host", revision)
     for row, panel in enumerate(panels):
         _add_panel(stack, row, panel, readings, "host", {})
     if has_cores:
         row = len(panels)
         stack.sketch.trace("heatmap", yaxis=stack.y(row), **_heat_map(cores))
-        stack.axis(row, "core")
+        stack.axis(row, "core", dtick=max(1, int(cores["core"].max() + 1) // 4))
         stack.label(row, "■ each core, its busiest moment in a slot", GREY)
-    return stack.finish(phases)
+    return stack.finish(phases, above.x_range if above else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,9 +238,11 @@ class Stack:
         self.sketch.note(text, colour, x=0, xref="paper", y=self.domains[row][1], yref="paper", xanchor="left",
                          yanchor="bottom")  # fmt: skip
 
-    def finish(self, phases: Sequence[Mapping[str, Any]]) -> go.Figure:
+    def finish(self, phases: Sequence[Mapping[str, Any]], x_range: tuple[float, float] | None = None) -> go.Figure:
         """Add the phases and the time axis, and return the figure."""
-        add_phases(self.sketch, phases, words_shift_px=WORDS_PX)
+        add_phases(self.sketch, phases, words_shift_px=WORDS_PX, x_range=x_range)
+        if x_range is not None:
+            self.sketch.axis("xaxis", range=list(x_range))
         lowest = self.y(len(self.domains) - 1)
         self.sketch.axis("xaxis", "seconds since the run began", showgrid=False, anchor=lowest)
         return self.sketch.figure()
@@ -203,16 +252,16 @@ def _add_panel(
     stack: Stack,
     row: int,
     panel: Panel,
-    readings: Mapping[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float64]]],
+    readings: Readings,
     device: str,
     facts: Mapping[str, Any],
 ) -> None:
     words, seen = [], []
     for line in panel.lines:
-        found = readings.get((device, line.column))
+        found = readings.get((line.device or device, line.column))
         if found is None:
             continue
-        t, value = with_gaps(*found, bucket=_bucket(found[0]))
+        t, value = found if line.steps else with_gaps(*found, bucket=_bucket(found[0]))
         stack.sketch.trace(
             "scatter",
             x=t,
@@ -220,7 +269,7 @@ def _add_panel(
             yaxis=stack.y(row),
             mode="lines",
             name=line.name,
-            line={"color": line.colour, "width": 2, "dash": line.dash},
+            line={"color": line.colour, "width": 2, "dash": line.dash, "shape": "hv" if line.steps else "linear"},
             hovertemplate=f"{line.name}: %{{y:.4g}} {panel.title}<extra></extra>",
         )
         seen += [float(found[1].min()), float(found[1].max())]
@@ -246,7 +295,7 @@ def _scale(panel: Panel, seen: Sequence[float]) -> Part:
         return {"range": [0, 105], "tickvals": [0, 50, 100]}
     low, high = min(seen), max(seen)
     if panel.from_zero:
-        return {"range": [0, high * 1.08], "nticks": 4}
+        return {"range": [0, high * 1.08 or 1.0], "nticks": 4}
     pad = max(0.1 * (high - low), 0.04 * high)
     return {"range": [low - pad, high + pad], "nticks": 4}
 

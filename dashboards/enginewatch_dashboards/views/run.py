@@ -36,6 +36,7 @@ def draw(store: Store) -> None:
         run_facts.reproduce(data)
     run_facts.metrics_table(data)
     if data.run["status"] == RunStatus.OK:
+        run_llm.load(data)
         run_samples.samples(data, state)
         run_llm.request_timeline(data)
         run_telemetry.telemetry(data, state)

@@ -15,13 +15,14 @@ from enginewatch_dashboards.theme import STATUSES
 from enginewatch_db.model import RunStatus
 
 MAX_ROWS = 5_000
+FILTERS = ("session", "workload", "backend", "precision", "status", "valid", "case")
 VALID_WORDS = {"yes": "counts", "no": "does not count"}
 
 
 def draw(store: Store) -> None:
     """Draw the page."""
     state = _filters(store, parse(RunsState, st.query_params.to_dict()))
-    chosen = {name: getattr(state, name) for name in ("session", "workload", "backend", "precision", "status", "valid")}
+    chosen = {name: getattr(state, name) for name in FILTERS}
     rows = store.rows("runs", **chosen, limit=MAX_ROWS)
     n_all = rows[0]["n_all"] if rows else 0
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
@@ -40,7 +41,7 @@ def _filters(store: Store, state: RunsState) -> RunsState:
     values = store.rows("run_filters")
     sessions = {row["session_id"]: row for row in store.rows("sessions", limit=MAX_SESSIONS)}
     given = named_session(list(sessions.values()), state.session)
-    grid = st.grid(6, min_column_width=180)
+    grid = st.grid(7, min_column_width=150)
     found: dict[str, str | None] = {}
     with grid.cell():
         found["session"] = select("Session", list(sessions), param="session", value=given, any_word="all",
@@ -55,6 +56,9 @@ def _filters(store: Store, state: RunsState) -> RunsState:
     with grid.cell():
         found["valid"] = select("Validity", CHOICES["valid"], param="valid", value=state.valid, any_word="all",
                                 words=VALID_WORDS.__getitem__)  # fmt: skip
+    with grid.cell():
+        cases = sorted({case for row in values for case in row["cases"]})
+        found["case"] = select("Case", cases, param="case", value=state.case, any_word="all")
     return RunsState(**found)
 
 

@@ -1,17 +1,23 @@
--- The requests of a run for the timeline: every n-th by send time, the slowest, and those that failed; at most
--- $limit + $slowest + $failed of them.
+-- The requests of a run for the timeline: every n-th by start, the slowest, and those that failed; at most
+-- $limit + $slowest + $failed of them. A latency counts from the start: when the request was due (open loop), else when
+-- its connection was opened.
 WITH r AS (
-  SELECT request_idx, stream, phase, status, error_class, sent_at_ns, intended_at_ns, ttft_ns, e2e_ns, output_tokens,
-    row_number() OVER (ORDER BY sent_at_ns, request_idx) AS place,
+  SELECT *, coalesce(intended_at_ns, sent_at_ns - coalesce(connect_ns, 0)) AS start_ns
+  FROM llm_requests WHERE run_id = $run::UUID AND coalesce(intended_at_ns, sent_at_ns) IS NOT NULL
+),
+ranked AS (
+  SELECT *,
+    row_number() OVER (ORDER BY start_ns, request_idx) AS place,
     row_number() OVER (ORDER BY e2e_ns DESC NULLS LAST, request_idx) AS slowness,
-    row_number() OVER (PARTITION BY status ORDER BY sent_at_ns, request_idx) AS of_status,
+    row_number() OVER (PARTITION BY status ORDER BY start_ns, request_idx) AS of_status,
     count(*) OVER () AS n
-  FROM llm_requests WHERE run_id = $run::UUID AND sent_at_ns IS NOT NULL
+  FROM r
 )
-SELECT request_idx, stream, phase, status, error_class, place, n, sent_at_ns / 1e9 AS sent_s,
-  (sent_at_ns + ttft_ns) / 1e9 AS first_s, (sent_at_ns + e2e_ns) / 1e9 AS end_s, ttft_ns / 1e6 AS ttft_ms,
-  e2e_ns / 1e6 AS e2e_ms, output_tokens
-FROM r
+SELECT request_idx, stream, process, session, turn, phase, status, error_class, http_status, new_connection, place, n,
+  start_ns / 1e9 AS start_s, coalesce(sent_at_ns, start_ns) / 1e9 AS sent_s, (start_ns + ttft_ns) / 1e9 AS first_s,
+  (start_ns + e2e_ns) / 1e9 AS end_s, (sent_at_ns - start_ns) / 1e6 AS late_ms, ttft_ns / 1e6 AS ttft_ms,
+  e2e_ns / 1e6 AS e2e_ms, tpot_ns / 1e6 AS tpot_ms, prompt_tokens, cached_prompt_tokens, output_tokens
+FROM ranked
 WHERE n <= $limit OR place * $limit // n <> (place - 1) * $limit // n OR slowness <= $slowest
   OR (status <> 'ok' AND of_status <= $failed)
 ORDER BY place

@@ -24,6 +24,7 @@ WHERE ($session IS NULL OR starts_with(r.session_id::VARCHAR, $session) OR se.la
   AND ($workload IS NULL OR s.workload = $workload)
   AND ($backend IS NULL OR s.backend = $backend)
   AND ($precision IS NULL OR s.precision = $precision)
+  AND ($case IS NULL OR r.case_key = $case)
   AND ($status IS NULL OR r.status = $status)
   AND ($valid IS NULL OR r.valid = ($valid = 'yes'))
 ORDER BY r.started_at DESC, r.run_id DESC

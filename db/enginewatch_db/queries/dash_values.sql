@@ -5,6 +5,9 @@ WITH v AS (
   SELECT ttft_ns FROM llm_requests
   WHERE $kind = 'ttft' AND run_id = $run::UUID AND status = 'ok' AND phase = 'measure' AND ttft_ns IS NOT NULL
   UNION ALL
+  SELECT e2e_ns FROM llm_requests
+  WHERE $kind = 'e2e' AND run_id = $run::UUID AND status = 'ok' AND phase = 'measure' AND e2e_ns IS NOT NULL
+  UNION ALL
   SELECT unnest(itl_ns) FROM llm_requests
   WHERE $kind = 'itl' AND run_id = $run::UUID AND status = 'ok' AND phase = 'measure'
 ),
