@@ -142,6 +142,14 @@ def test_a_load_of_a_given_duration_is_not_cut(load_table):
     assert cut(arrays, LoadSpec(mode="closed", concurrency=2), (0, 500 * MS)).end_ns == 500 * MS
 
 
+def test_a_level_held_for_less_than_a_request_is_none(load_table):
+    table = load_table({"ttft": 50, "stream": 0}, {"ttft": 194, "stream": 1})  # to 56 and to 200
+    spec = LoadSpec(mode="closed", concurrency=2, requests=2)
+    window = cut(load_arrays(table), spec, (0, 200 * MS + 1))
+    assert window.end_ns == 200 * MS + 1
+    assert "ramp-down" in window.note
+
+
 @pytest.mark.parametrize("streams", [[0, 1, 2], [0, 1, 0]])
 def test_a_load_that_never_held_its_level_is_whole_and_says_so(load_table, streams):
     table = load_table(*({"start": 0, "ttft": 50, "stream": stream} for stream in streams))

@@ -55,7 +55,10 @@ GROWTH_SHARE_OF_MEAN = 0.5
 TREND_LIMIT_PCT = 10.0
 """As for engines: a smaller drift is no reason to doubt a median."""
 
-TREND_P = 0.002
+TREND_P_CLOSED = 0.01
+TREND_P_OPEN = 0.002
+"""The queue of an open loop wanders for long, and its wandering looks like a trend."""
+
 VARYING = ("steps", "trace")
 """Arrivals whose rate changes by design: growth and trend would be found in them, and mean nothing."""
 
@@ -87,6 +90,7 @@ class Steadiness:
         growth_limit: The growth that is too much.
         drift_pct: Change of E2E over the window.
         drift_p: How likely chance brings such a trend.
+        drift_p_limit: Below this it is not chance.
         n: Completed requests that started in the window.
         why_not: Why drift and growth were not evaluated.
     """
@@ -98,6 +102,7 @@ class Steadiness:
     growth_limit: float = 0.0
     drift_pct: float | None = None
     drift_p: float = 1.0
+    drift_p_limit: float = TREND_P_OPEN
     n: int = 0
     why_not: str | None = None
 
@@ -123,7 +128,11 @@ def steadiness(arrays: LoadArrays, spec: LoadSpec, window_ns: tuple[int, int]) -
     ratio = in_flight * length / float(waits.sum())
     rest = float((waits**2).mean() / (2 * waits.mean()))
     state = Steadiness(
-        in_flight=in_flight, little_ratio=ratio, little_tolerance=LITTLE_SLACK + LITTLE_RESTS * rest / length, n=n
+        in_flight=in_flight,
+        little_ratio=ratio,
+        little_tolerance=LITTLE_SLACK + LITTLE_RESTS * rest / length,
+        n=n,
+        drift_p_limit=TREND_P_CLOSED if spec.mode == CLOSED else TREND_P_OPEN,
     )
     if why := _why_no_trend(n, spec):
         return replace(state, why_not=why)
@@ -229,7 +238,7 @@ def steady_reasons(state: Steadiness) -> tuple[Reason, ...]:
             )
     if signs:
         return (Reason(code="load_not_steady", detail="; ".join(signs)),)
-    if state.drift_pct is not None and abs(state.drift_pct) > TREND_LIMIT_PCT and state.drift_p < TREND_P:
+    if state.drift_pct is not None and abs(state.drift_pct) > TREND_LIMIT_PCT and state.drift_p < state.drift_p_limit:
         detail = f"E2E changed by {state.drift_pct:+.0f} % over the measuring phase (p = {state.drift_p:.1g})"
         return (Reason(code="not_steady", detail=detail),)
     return ()

@@ -115,7 +115,7 @@ def _level_falls_ns(arrays: LoadArrays, spec: LoadSpec) -> int | None:
     if last.size < spec.concurrency:
         return None
     # When a failed request ended is not recorded, so a stream that ends with one tells nothing.
-    ended = last[arrays.ok[last] & ~np.isnan(arrays.e2e_ns[last])]
+    ended = last[~np.isnan(arrays.e2e_ns[last])]
     if not ended.size:
         return int(arrays.start_ns[due].max())
     return int((arrays.start_ns[ended] + arrays.e2e_ns[ended].astype(np.int64)).min()) + 1
