@@ -18,6 +18,7 @@ from enginewatch_db.metrics import METRICS
 from enginewatch_db.validity import REASONS
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness.backends.llamacpp_options import LlamaCppOptions
+from enginewatch_harness.backends.openai_options import OpenAiOptions
 from enginewatch_harness.backends.ort_options import OrtOptions
 from enginewatch_harness.backends.trtexec_options import TrtexecOptions
 from enginewatch_harness.cli import enginewatch
@@ -98,7 +99,13 @@ def plan() -> str:
 def options() -> str:
     """Return the page of backend options, from the dataclasses that check them and their docstrings."""
     text = "# Options of the backends\n\n`options = { ... }` of a workload. Unknown options are errors.\n"
-    for name, kind in (("onnxruntime", OrtOptions), ("llamacpp", LlamaCppOptions), ("trtexec", TrtexecOptions)):
+    kinds = (
+        ("onnxruntime", OrtOptions),
+        ("llamacpp", LlamaCppOptions),
+        ("trtexec", TrtexecOptions),
+        ("openai", OpenAiOptions),
+    )
+    for name, kind in kinds:
         said = " ".join((kind.__doc__ or "").partition("Attributes:")[2].split())
         body = []
         fields = [field.name for field in dataclasses.fields(kind)]

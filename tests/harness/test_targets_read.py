@@ -490,6 +490,16 @@ def test_levels_are_taken_inside_the_measuring_phase():
     assert (found["server_waiting_mean"], found["server_waiting_max"], found["server_kv_cache_max_pct"]) == (4, 6, 6)
 
 
+def test_counters_are_differenced_over_the_scrapes_that_enclose_the_phase():
+    rows = [{"t_ns": t * S, "preemptions": p} for t, p in enumerate((0, 10, 11, 13, 90))]
+    assert (
+        metrics(summarise_server(table_of(rows), (round(1.5 * S), round(2.5 * S)), absent=None))["server_preemptions"]
+        == 3
+    )
+    # Without scrapes outside, those inside tell most of it.
+    assert metrics(summarise_server(table_of(rows[1:4]), (0, 9 * S), absent=None))["server_preemptions"] == 3
+
+
 def test_iterations_weigh_as_long_as_they_lasted():
     rows = [{"t_ns": t * S, "requests_running": r, "iteration_ns": i} for t, r, i in ((1, 1, 30), (2, 5, 10))]
     found = metrics(summarise_server(table_of(rows, "trtllm"), (0, 9 * S), absent=None))

@@ -19,6 +19,7 @@ from enginewatch_harness.backends.base import Availability, Context, Job, Measur
 from enginewatch_harness.backends.openai_options import OpenAiOptions, headers_of, parse_options
 from enginewatch_harness.load.generator import LoadResult, run_load
 from enginewatch_harness.load.spec import LoadSpec
+from enginewatch_harness.load.synthetic import context_tokens
 from enginewatch_harness.load.target import Target
 from enginewatch_harness.targets import extensions
 from enginewatch_harness.targets.identify import ServerFacts
@@ -196,10 +197,10 @@ def _check_fit(job: Job, load: LoadSpec, reached: Reached) -> None:
             code="unsupported_precision",
             remedy=f'serve the model in {job.precision}, or set precisions = ["best"] to measure it as it is',
         )
-    limit = reached.facts.max_context
-    if limit is not None and load.isl + load.osl > limit:
+    limit, tokens = reached.facts.max_context, context_tokens(load)
+    if limit is not None and tokens > limit:
         raise BackendError(
-            f"isl + osl = {load.isl + load.osl} tokens exceed the server's context of {limit}",
+            f"isl + osl = {tokens} tokens (the longest request) exceed the server's context of {limit}",
             code="shape_outside_profile",
             remedy="lower isl or osl in the plan, or start the server with a longer context",
         )

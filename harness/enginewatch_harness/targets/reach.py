@@ -16,6 +16,7 @@ from enginewatch_harness import provenance
 from enginewatch_harness.backends.base import Job
 from enginewatch_harness.backends.openai_options import OpenAiOptions
 from enginewatch_harness.load.spec import CLOSED, LoadSpec
+from enginewatch_harness.load.synthetic import context_tokens
 from enginewatch_harness.targets import gpu, precision, probe
 from enginewatch_harness.targets.identify import ServerFacts, identify
 from enginewatch_harness.targets.profiles import HOST, PROFILES, Launch, command_line, own_command
@@ -107,7 +108,7 @@ def _found(url: str, options: OpenAiOptions, headers: Mapping[str, str], tls: pr
 
 
 def launch_command(job: Job, load: LoadSpec, options: OpenAiOptions, port: int) -> Command:
-    """Return how the server of a plan is started. Pure but for our process id, which names a container."""
+    """Return how the server of a plan is started. Pure, but for our process id, which names a container."""
     name = f"enginewatch-{os.getpid()}-{port}"
     launch = Launch(
         model=str(job.model_path),
@@ -116,7 +117,7 @@ def launch_command(job: Job, load: LoadSpec, options: OpenAiOptions, port: int) 
         precision=job.precision,
         tensor_parallel=options.tensor_parallel,
         concurrency=load.concurrency if load.mode == CLOSED else min(load.concurrency, OPEN_LOOP_REQUESTS),
-        tokens=load.isl + load.osl,
+        tokens=context_tokens(load),
         args=options.args,
         image=options.image,
         name=name,
