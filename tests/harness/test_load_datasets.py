@@ -102,8 +102,9 @@ def test_a_written_trace_is_read_back(tmp_path_factory, times, data):
     assert [list(found.blocks_of(place)) for place in range(len(rows))] == [row["hash_ids"] for row in rows]
 
 
+SAID = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 TALKS = st.lists(
-    st.lists(st.tuples(st.text(min_size=1).filter(str.strip), st.text(min_size=1).filter(str.strip)), max_size=3),
+    st.lists(st.tuples(SAID, SAID), max_size=3),
     min_size=1,
     max_size=12,
 ).filter(any)
@@ -121,14 +122,10 @@ def test_a_list_of_conversations_may_be_cut_anywhere(tmp_path_factory, talks, ch
         for talk in talks
     ]
     path = tmp_path_factory.mktemp("talks") / "talks.json"
-    path.write_text(json.dumps(document, indent=indent, ensure_ascii=ascii_), encoding="utf-8", errors="surrogatepass")
+    path.write_text(json.dumps(document, indent=indent, ensure_ascii=ascii_), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset_formats, "_CHUNK", chunk)
-        try:
-            found = read(path, turns=3)
-        except UsageError as error:
-            assert "UTF-8" in str(error)  # a lone surrogate that hypothesis made
-            return
+        found = read(path, turns=3)
     assert found.prompts == tuple(question for talk in talks for question, _ in talk)
 
 

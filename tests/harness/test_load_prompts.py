@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +33,7 @@ def test_prompts_begin_differently_even_in_a_long_run():
     begins = {" ".join(SOURCE.text(number, 16).split()[:8]) for number in numbers}
     assert len(begins) == len(numbers)
     for one, other in ((0, 1), (3, SEQUENCE_WORDS + 3)):
-        assert len(os.path.commonprefix([SOURCE.text(one, 40), SOURCE.text(other, 40)])) < 30
+        assert SOURCE.text(one, 40).split()[:4] != SOURCE.text(other, 40).split()[:4]
 
 
 def test_longer_than_the_sequence_and_impossible_lengths():

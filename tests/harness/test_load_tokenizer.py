@@ -147,7 +147,7 @@ def test_which_tokenizers_add_up(made, request):
 
 
 def test_a_table_can_be_sent_to_another_process_and_writes_the_same(made):
-    table = pickle.loads(pickle.dumps(made.table))
+    table = pickle.loads(pickle.dumps(made.table))  # noqa: S301 (made here)
     assert len(pickle.dumps(table)) < 100_000
     one, other = ExactWriter(made.table, 8, longest=500), ExactWriter(table, 8, longest=500)
     assert [one.joined([(n, 300)]) for n in range(20)] == [other.joined([(n, 300)]) for n in range(19, -1, -1)][::-1]

@@ -15,7 +15,7 @@ from enginewatch_db.errors import PlanError
 from enginewatch_harness.backends.base import Job
 from enginewatch_harness.load.check import check_spec
 from enginewatch_harness.load.identity import load_identity, slo_identity
-from enginewatch_harness.load.spec import Dataset, LoadSpec, Prefixes
+from enginewatch_harness.load.spec import MODES, Dataset, LoadSpec, Prefixes
 from enginewatch_harness.matrix import expand
 from enginewatch_harness.plan_file import load_plan, parse_plan
 from enginewatch_harness.plan_load import resolved
@@ -289,3 +289,12 @@ def test_every_example_is_a_plan_whose_files_exist(path):
     plan, _ = load_plan(path)
     assert expand(plan, BACKENDS)
     check_models(plan, path.parent)
+
+
+def test_every_load_in_the_docs_can_be_loaded():
+    text = (REPOSITORY / "docs" / "plan.md").read_text(encoding="utf-8")
+    blocks = [block for block in text.split("```toml\n")[1:] if block.startswith("[[workload.load]]")]
+    loads = [load for block in blocks for load in block.split("```")[0].split("[[workload.load]]")[1:]]
+    cases = [case for load in loads for case in cases_of(load)]
+    assert {case.load.mode for case in cases} == set(MODES)
+    assert len(cases) == len({case.key for case in cases}) > 10
