@@ -301,17 +301,18 @@ def _load(node: Node, requests: int) -> LoadSpec:
         mode=mode,
         concurrency=phase.get("concurrency").count() or (1 if mode == CLOSED else requests),
         rate_rps=None if mode == CLOSED else rate,
-        isl=_avg_count(node, "input_sequence_length"),
-        osl=_asked_osl(node) or _avg_count(node, "output_sequence_length"),
+        isl=_asked(node, "isl", "input_tokens") or _avg_count(node, "input_sequence_length"),
+        osl=_asked(node, "osl", "output_tokens") or _avg_count(node, "output_sequence_length"),
         requests=requests,
     )
 
 
-def _asked_osl(node: Node) -> int | None:
+def _asked(node: Node, length: str, older: str) -> int | None:
+    """Return a length that was asked for, so that two runs of one plan have one identity."""
     config = node.get("input_config")
     for dataset in config.get("datasets").elements():
-        return round(dataset.get("prompts", "osl", "mean").at_least(0) or 0) or None
-    return round(config.get("input", "prompt", "output_tokens", "mean").at_least(0) or 0) or None
+        return round(dataset.get("prompts", length, "mean").at_least(0) or 0) or None
+    return round(config.get("input", "prompt", older, "mean").at_least(0) or 0) or None
 
 
 def _model(node: Node) -> str:

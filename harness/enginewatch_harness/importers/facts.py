@@ -21,7 +21,7 @@ class Document:
     Attributes:
         name: As the user gave it, for messages.
         text: Its content.
-        sha256: Hash of the file as it lies on the disk; the ids of its runs come from it.
+        sha256: Hash of its content, unpacked where it was compressed; the ids of its runs come from it.
         modified_at: When it was written last, ISO 8601 UTC: stands in where the file names no time.
         beside: Name → text of the files in its folder that belong to it.
         beside_sha256: Name → hash of those files.

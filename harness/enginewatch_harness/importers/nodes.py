@@ -15,6 +15,9 @@ MAX_TOKENS = 2**31 - 1
 MAX_NS = 2**62
 """Half of a 64-bit integer: sums of two times still fit."""
 
+MAX_NUMBER = 1e15
+"""No number that is read here comes near it (a rate, a latency, a count); clocks in ns are integers."""
+
 EDITED = "the file was edited or damaged: give it as the tool wrote it"
 
 
@@ -86,12 +89,11 @@ class Node:
             return None
         if isinstance(self.value, bool) or not isinstance(self.value, int | float):
             raise self.bad(f"is no number: {_short(self.value)}")
-        if not math.isfinite(self.value):
+        if isinstance(self.value, float) and not math.isfinite(self.value):
             raise self.bad(f"is {self.value!r}, not a finite number")
-        try:
-            return float(self.value)
-        except OverflowError as error:
-            raise self.bad("is too large") from error
+        if abs(self.value) > MAX_NS or (isinstance(self.value, float) and abs(self.value) > MAX_NUMBER):
+            raise self.bad(f"is too large: {_short(self.value)}")
+        return float(self.value)
 
     def need(self) -> float:
         """Return a finite number that must be there."""

@@ -67,8 +67,13 @@ def run_id(document: Document, run: ImportedRun) -> str:
 
 def workload_of(run: ImportedRun, choices: Choices) -> str:
     """Return the name of the workload: the user's, or the last part of the model's name."""
-    name = choices.workload or run.model.rstrip("/").rsplit("/", 1)[-1]
-    return re.sub(r"[^\w.+-]+", "-", name).strip("-") or UNKNOWN
+    return _plain(choices.workload or run.model)
+
+
+def _plain(name: str) -> str:
+    """Return the last part of a model's name, in the letters that a plan's names may have."""
+    last = name.rstrip("/").rsplit("/", 1)[-1]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-._") or UNKNOWN
 
 
 def level(run: ImportedRun) -> str:
@@ -142,7 +147,7 @@ def _prepared(run: ImportedRun, choices: Choices) -> Prepared:
     case = Case(
         key=case_key(run, choices),
         workload=workload_of(run, choices),
-        model=ModelTable(name=run.model, path=run.model),
+        model=ModelTable(name=_plain(run.model), path=run.model),
         backend=run.server,
         precision=run.precision or UNKNOWN,
         warmup_s=0.0,
@@ -211,6 +216,7 @@ def _origin(document: Document, run: ImportedRun) -> Json:
         "file": document.name.rsplit("/", 1)[-1],
         "sha256": document.sha256,
         "place": run.place or None,
+        "model": run.model,
         "beside": dict(document.beside_sha256),
         "server_version": run.server_version,
         "endpoint": run.endpoint,

@@ -121,6 +121,12 @@ def _metrics(node: Node, gpus: int) -> tuple[dict[str, float], dict[str, str]]:
 def _load(node: Node, requests: int) -> LoadSpec:
     info = node.get("request_info")
     in_flight = info.get("avg_num_concurrent_requests").at_least(0)
+    latency_ms, total_ms = (
+        node.get("performance", name).at_least(0) for name in ("avg_request_latency_ms", "total_latency_ms")
+    )
+    if in_flight is None and latency_ms and total_ms:
+        # Little's law over the whole load: the time that requests were in flight over its length.
+        in_flight = requests * latency_ms / total_ms
     return LoadSpec(
         mode=CLOSED,
         concurrency=max(round(in_flight), 1) if in_flight is not None else requests,

@@ -69,7 +69,11 @@ BLOCKS = {
 }
 TEXTS = frozenset({("engine", key) for key in ("model", "version", "dtype", "kv_cache_dtype", "quantization")})
 TEXTS |= {("world_info", "scheduling_policy")}
-LAST = (("performance", "total_latency_ms"), ("performance", "request_throughput_req_s"))
+LAST = (
+    ("request_info", "num_requests"),
+    ("performance", "total_latency_ms"),
+    ("performance", "request_throughput_req_s"),
+)
 """What a whole report must have; the report is printed at once, so a log without it was cut."""
 
 
@@ -95,6 +99,12 @@ def report_of(text: str, name: str) -> Json:
         if key not in found.get(block, {}):
             raise incomplete(
                 name, f"the report of trtllm-bench is cut: it has no {key}", "give the whole log, or measure again"
+            )
+    for block, key in BLOCKS.values():
+        quantiles = found.get(block, {}).get(key)
+        if quantiles is not None and not {"p50", "p99", "average"} <= set(quantiles):
+            raise incomplete(
+                name, f"the report of trtllm-bench is cut in {key}", "give the whole log, or measure again"
             )
     return found
 

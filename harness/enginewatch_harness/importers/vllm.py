@@ -119,7 +119,25 @@ def _run(node: Node, place: str) -> ImportedRun:
 def _detailed(node: Node) -> BenchResult | None:
     if not isinstance(node.value.get("start_times"), list):
         return None
+    _check(node)
     return parse_result(node.value, node.where)
+
+
+def _check(node: Node) -> None:
+    """Refuse values of the wrong kind; ``parse.vllm_bench`` refuses those that do not fit each other."""
+    for name in ("ttfts", "start_times"):
+        for item in node.get(name).elements():
+            item.at_least(0)
+    for name in ("input_lens", "output_lens"):
+        for item in node.get(name).elements():
+            if item.count() is None:
+                raise item.bad("is absent")
+    for gaps in node.get("itls").elements():
+        for gap in gaps.elements():
+            gap.at_least(0)
+    for item in (*node.get("errors").elements(), node.get("date"), node.get("label"), node.get("model_id")):
+        item.text()
+    node.get("max_concurrency").count()
 
 
 def _requests(node: Node, tool: str) -> list[Request] | None:
