@@ -9,7 +9,7 @@ import os
 import select
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ PROGRAMS = ("mock_server", "epoll_client", "launch")
 SAMPLE_S = 0.1
 LOOKS_PER_TREE = 5
 """Samples of CPU between two looks for new processes of the client, which cost more."""
-SPIN_US = 200
+SPIN = ("--spin-us", "200")
 """The server, on a core of its own, waits the last stretch before a token awake."""
 
 
@@ -90,10 +90,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(programs: Path, folder: Path, *, core: int | None, spin_us: int = SPIN_US) -> Iterator[Server]:
-    """Run the mock server for a while; what it knows is in it afterwards."""
+def serving(programs: Path, folder: Path, *, core: int | None, options: Sequence[str] = ()) -> Iterator[Server]:
+    """Run the mock server for a while, with further options; what it knows is in it afterwards."""
     out, truth = folder / "server.out", folder / "truth.bin"
-    argv = [str(programs / "mock_server"), "--spin-us", str(spin_us), "--serial-as-prompt-tokens"]
+    argv = [str(programs / "mock_server"), "--serial-as-prompt-tokens", *options]
     with _on(core):
         child = process.start([*argv, "--truth", str(truth)], stdout=out, stderr=folder / "server.err")
     try:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.load.clients import Client, Job
-from benchmarks.load.host import CannotRunError, Cores, Used, run_client, serving
+from benchmarks.load.host import SPIN, CannotRunError, Cores, Used, run_client, serving
 from benchmarks.load.truth import Seen, Truth, errors
 from enginewatch_harness import process
 
@@ -71,7 +71,7 @@ def measure(client: Client, job: Job, cores: Cores, *, timeout_s: float) -> Figu
     Raises:
         CannotRunError: The client failed, or reported fewer requests than it was given.
     """
-    with serving(job.programs, job.folder, core=cores.server) as server:
+    with serving(job.programs, job.folder, core=cores.server, options=SPIN) as server:
         job = job.at(url=server.url, port=server.port)
         used = run_client(
             job.programs,

@@ -62,5 +62,6 @@ PEER = Peer(
     installs=(("aiperf",),),
     command=_command,
     read=_read,
-    env={},
+    # Offline it looks for every tokenizer in the hub's cache, local folders too.
+    env={"HF_HUB_OFFLINE": "", "TRANSFORMERS_OFFLINE": ""},
 )
