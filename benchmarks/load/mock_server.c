@@ -32,7 +32,8 @@
 #include <unistd.h>
 
 #define MAX_FDS 65536
-#define WORDS 16
+#define WORDS 64
+#define SPELLINGS 16
 #define EVENTS 256
 #define TOKENS_BETWEEN_LOOKS 16 /* tokens written before new requests are looked for */
 #define BODY_LIMIT (8 << 20)
@@ -211,11 +212,11 @@ static const char *const id_prefix[2] = {"cmpl-", "chatcmpl-"};
 #define HEAD(object) "{\"id\":\"%s%08x\",\"object\":\"" object "\",\"created\":1700000000,\"model\":\"%s\","
 
 static void spell_words(void) {
-    static const char *const some[WORDS] = {" the", " of", " token", "ing", ",", " a", "\\n", " server", " \\\"quoted\\\"",
+    static const char *const some[SPELLINGS] = {" the", " of", " token", "ing", ",", " a", "\\n", " server", " said",
                                        " caf\\u00e9", " na\xc3\xafve", ".", " and", " which", " is", "tion"};
     for (int word = 0; word < WORDS; word++)
         for (int last = 0; last < 2; last++) {
-            const char *text = some[word], *reason = last ? "\"length\"" : "null";
+            const char *text = word == 20 ? " \\\"quoted\\\"" : some[word % SPELLINGS], *reason = last ? "\"length\"" : "null";
             word_len[COMPLETIONS][last][word] = chunk(word_chunk[COMPLETIONS][last][word],
                 HEAD("text_completion") "\"choices\":[{\"index\":0,\"text\":\"%s\",\"logprobs\":null,"
                 "\"finish_reason\":%s}],\"usage\":null}", id_prefix[COMPLETIONS], 0, model, text, reason);
