@@ -22,29 +22,9 @@ from enginewatch_harness.importers.records import Choices, Placed
 
 DATA = Path(__file__).parents[1] / "data" / "harness" / "importers"
 WHEN = "2026-11-21T00:00:00+00:00"
-ODD = st.sampled_from(
-    [
-        None,
-        True,
-        False,
-        0,
-        -1,
-        1,
-        10**12,
-        10**30,
-        1e308,
-        -0.5,
-        math.nan,
-        math.inf,
-        "",
-        "x",
-        "None",
-        "2026-99-01",
-        [],
-        [[]],
-    ]
-    + [{}, [None], [1, "x"], {"avg": "x"}, {"value": -1, "unit": "parsec"}]
-)
+NUMBERS = (0, -1, 1, 10**12, 10**30, 1e308, -0.5, math.nan, math.inf)
+OTHERS = (None, True, False, "", "x", "None", "2026-99-01", [], [[]], {}, [None], [1, "x"], {"avg": "x"})
+ODD = st.sampled_from((*NUMBERS, *OTHERS, {"value": -1, "unit": "parsec"}))
 SINGLE = ("guidellm-0.3-concurrent.json.gz", "vllm-0.20-c16-summary.json.gz", "vllm-0.20-c1.json.gz")
 SINGLE += ("vllm-older-c1-no-starts.json.gz", "trtllm-1.2-report.json")
 WITH_REQUESTS = {
@@ -91,15 +71,20 @@ def document(text, **beside):
     return Document(name="f.json", text=text, sha256="0" * 64, modified_at=WHEN, beside=beside)
 
 
+def clear(error):
+    """Return a refusal after checking that it says what, where and what to do."""
+    assert isinstance(error, UsageError | MeasurementError)
+    assert error.remedy
+    assert "f.json" in str(error) or "requests" in str(error)
+    return error
+
+
 def take(found):
     """Import a document as far as the files of its bundle, or return the clear error."""
     try:
         runs = registry.parse(registry.open_document(found))
-    except EnginewatchError as error:
-        assert isinstance(error, UsageError | MeasurementError)
-        assert error.remedy
-        assert "f.json" in str(error) or "requests" in str(error)
-        return error
+    except EnginewatchError as refusal:
+        return clear(refusal)
     for run in runs:
         placed = Placed(document=found, run=run, repeat=0, order_idx=0, session_id="s", session_started_at=WHEN)
         record, tables, _ = records.to_record(placed, Choices())

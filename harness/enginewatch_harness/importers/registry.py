@@ -122,6 +122,13 @@ def detect(opened: Opened) -> str:
     for name, tool in TOOLS.items():
         if tool.recognises(opened):
             return name
+    if aiperf.is_records(opened):
+        summary = aiperf.summary_name(opened.document.name.rsplit("/", 1)[-1].removesuffix(".gz"))
+        raise not_a_result(
+            opened.document.name,
+            f"holds AIPerf's single requests, and its summary {summary} is not beside it",
+            f"put {summary} into the same folder",
+        )
     known = "; ".join(f"{name}: {tool.writes}" for name, tool in TOOLS.items())
     raise not_a_result(
         opened.document.name, "is a result of no load generator that is known here", f"known are {known}"
