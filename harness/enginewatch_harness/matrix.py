@@ -142,7 +142,7 @@ def _feeds(workload: WorkloadTable) -> Iterator[tuple[str, int | None, LoadSpec 
     found = [item for table in workload.load for item in profiles(table)]
     # Lengths are in the keys only where they tell cases apart or say more than the plan's two numbers.
     tokens = {token_part(load) for _, load in found}
-    shown = len(tokens) > 1 or any(load.isl_dist or load.osl_dist for _, load in found)
+    shown = len(tokens - {""}) > 1 or any(load.isl_dist or load.osl_dist for _, load in found)
     for suffix, load in found:
         yield f"{suffix}{token_part(load) if shown else ''}", None, load
 

@@ -126,7 +126,9 @@ def profiles(table: LoadTable) -> tuple[tuple[str, LoadSpec], ...]:
 
 
 def token_part(spec: LoadSpec) -> str:
-    """Return the part of a case's key that says how long prompts and outputs are."""
+    """Return the part of a case's key that says how long prompts and outputs are; a dataset says it by its name."""
+    if spec.dataset is not None and spec.isl_dist is None and spec.osl_dist is None:
+        return ""
     return f"-i{_lengths(spec.isl, spec.isl_dist)}o{_lengths(spec.osl, spec.osl_dist)}"
 
 

@@ -72,6 +72,9 @@ def test_keys_say_what_the_load_is(load, keys):
 
 def test_lengths_are_in_the_keys_where_they_tell_loads_apart():
     assert keys_of("concurrency = [2]\nisl = 10", "concurrency = [2]\nisl = 20") == ["c2-i10o32", "c2-i20o32"]
+    trace = 'mode = "trace"\ndataset = { path = "t.jsonl" }'
+    assert keys_of("concurrency = [2]", trace) == ["c2", "trace-t"]
+    assert keys_of("concurrency = [2]", "concurrency = [2]\nosl = 9", trace) == ["c2-i64o32", "c2-i64o9", "trace-t"]
     with pytest.raises(PlanError, match="given 2 times"):
         keys_of("concurrency = [2]", "concurrency = [2]\nslo = { ttft_ms = 100 }")
 

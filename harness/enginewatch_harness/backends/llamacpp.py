@@ -29,6 +29,9 @@ from enginewatch_harness.load.target import Target
 if TYPE_CHECKING:
     import pyarrow as pa
 
+TEMPLATE_TOKENS = 64
+"""Most that a chat template puts around a message, with a vocabulary of bytes."""
+
 CONTEXT_MARGIN = 32
 """Tokens of context beyond prompt and answer: the text's beginning, a chat template, an inexact prompt length."""
 
@@ -140,7 +143,9 @@ def server_settings(model: Path, load: LoadSpec, options: LlamaCppOptions, cores
     Pure, but for the load's dataset.
     """
     slots = options.slots(load)
-    each = -(-(context_tokens(load) + CONTEXT_MARGIN) // CONTEXT_STEP) * CONTEXT_STEP
+    # A session's history has the chat template around every message; one message is within the margin.
+    templates = 2 * load.turns * TEMPLATE_TOKENS if load.turns > 1 else 0
+    each = -(-(context_tokens(load) + templates + CONTEXT_MARGIN) // CONTEXT_STEP) * CONTEXT_STEP
     return Settings(
         model=model,
         port=options.port,
