@@ -8,10 +8,10 @@ from typing import Any
 
 from enginewatch_dashboards import format as fmt
 from enginewatch_dashboards.checklist import Grade
+from enginewatch_dashboards.load_words import said, slo_of, slo_words
 
 Row = Mapping[str, Any]
 
-SLO_WORDS = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "itl_ms": "largest ITL", "e2e_ms": "E2E"}
 CLIENT_CODES, STEADY_CODES = frozenset({"client_bound"}), frozenset({"load_not_steady", "not_steady"})
 
 
@@ -30,16 +30,13 @@ class Fact:
     grade: Grade | None = None
 
 
-def load_facts(
-    metrics: Sequence[Row], reasons: Sequence[Row], identity: Mapping[str, Any], provenance: Mapping[str, Any]
-) -> list[Fact]:
+def load_facts(metrics: Sequence[Row], reasons: Sequence[Row], identity: Mapping[str, Any]) -> list[Fact]:
     """Return what is known: the load, the client, the steady state, the goodput.
 
     Args:
         metrics: Rows of the query ``run_metrics``.
         reasons: Rows of the query ``run_reasons``.
         identity: The series' identity.
-        provenance: The run's provenance.
     """
     rows = {row["metric"]: row for row in metrics}
     details = {row["code"]: row["detail"] or row["code"].replace("_", " ") for row in reasons}
@@ -47,23 +44,21 @@ def load_facts(
         _load(identity),
         _client(rows, details),
         _steady(rows, details),
-        _goodput(rows, slo_of(identity, provenance)),
+        _goodput(rows, slo_of(identity)),
     ]
 
 
 def _load(identity: Mapping[str, Any]) -> Fact:
     load = identity.get("load") or {}
     mode = load.get("mode", "closed")
-    parts = []
     if mode == "closed":
-        parts.append(f"closed loop of {fmt.count(int(load.get('concurrency') or 1), 'stream')}")
+        parts = [f"closed loop of {fmt.count(int(load.get('concurrency') or 1), 'stream')}"]
     else:
-        rate = load.get("rate_mrps")
-        parts.append(f"{mode} arrivals" + (f" at {rate / 1000:g} requests/s" if rate else ""))
+        parts = [f"{mode} arrivals" + (f" at {said('rate_mrps', rate)}" if (rate := load.get("rate_mrps")) else "")]
     if load.get("isl") and load.get("osl"):
         parts.append(f"{load['isl']} → {load['osl']} tokens")
-    known = ("mode", "concurrency", "rate_mrps", "isl", "osl", "slo")
-    parts += [f"{name.replace('_', ' ')} {value}" for name, value in load.items() if name not in known and value]
+    known = ("mode", "concurrency", "rate_mrps", "isl", "osl")
+    parts += [said(name, value) for name, value in load.items() if name not in known and value]
     return Fact(title="Load", told=", ".join(parts))
 
 
@@ -119,17 +114,8 @@ def _steady(rows: Mapping[str, Row], details: Mapping[str, str]) -> Fact:
     return Fact(title="Steady state", told=told, grade=Grade.GOOD)
 
 
-def slo_of(identity: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, float]:
-    """Return the limits that a run's goodput was counted with, in ms; empty where none is stored."""
-    for place in (identity.get("load") or {}, provenance.get("load") or {}, provenance):
-        slo = place.get("slo")
-        if isinstance(slo, dict) and slo:
-            return {name: float(limit) for name, limit in slo.items() if name in SLO_WORDS and limit is not None}
-    return {}
-
-
 def _goodput(rows: Mapping[str, Row], slo: Mapping[str, float]) -> Fact:
-    limits = " and ".join(f"{SLO_WORDS[name]} ≤ {limit:g} ms" for name, limit in slo.items())
+    limits = slo_words(slo)
     share, rate = rows.get("goodput_pct"), rows.get("goodput_requests_s")
     if share is None or share["value"] is None:
         why = _why(rows, ("goodput_pct", "goodput_requests_s"), "no SLO was declared")

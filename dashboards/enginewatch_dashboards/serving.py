@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from enginewatch_dashboards import format as fmt
+from enginewatch_dashboards.load_words import said, slo_of, slo_words
 from enginewatch_dashboards.pareto import Estimate, Standing, standings
 from enginewatch_dashboards.trends import locate
 from enginewatch_db.validity import REASONS, ValidityEffect
@@ -101,7 +102,7 @@ def configurations(rows: Sequence[Row], met: Mapping[str, float] | None = None) 
     for coarse, members in groups.items():
         splitting = _splitting_options(members)
         for row in members:
-            options = {name: str(_options(row).get(name)) for name in splitting}
+            options = {name: _option_words(row, name) for name in splitting}
             key = coarse + json.dumps(options, sort_keys=True)
             lines.setdefault(key, []).append(row)
             facts[key] = _facts(row) | options
@@ -157,17 +158,18 @@ def _facts(row: Row) -> dict[str, str]:
         "devices": fmt.count(row["device_count"], "device"),
         "version": f"version {identity.get('tool_major')}",
         "workload": row["workload"],
-        **{name: f"{name.replace('_', ' ')} {value}" if name != "mode" else f"{value}" for name, value in load.items()},
+        **{name: said(name, value) for name, value in load.items()},
     }
 
 
 def _name(facts: Mapping[str, str], shown: Sequence[str]) -> str:
-    extra = [facts[name] if name in _SPOKEN else f"{name} {facts[name]}" for name in shown if facts.get(name)]
-    return ", ".join([f"{facts['server']} {facts['precision']}", *extra])
+    return ", ".join([f"{facts['server']} {facts['precision']}", *filter(None, map(facts.get, shown))])
 
 
-_SPOKEN = frozenset({"model", "device", "devices", "version", "workload", "mode", "isl", "osl"})
-"""Facts whose value says what it is."""
+def _option_words(row: Row, name: str) -> str:
+    if name == "slo_us":
+        return slo_words(slo_of(_identity(row))) or "no SLO"
+    return f"{name} {_options(row).get(name)}"
 
 
 def _configuration(rows: Sequence[Row], name: str, met: Mapping[str, float] | None) -> Configuration:

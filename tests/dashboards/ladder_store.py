@@ -30,11 +30,12 @@ SLO_MS = 400.0
 
 
 def identity(precision: str, concurrency: int, *, mode: str = "closed") -> model.Identity:
-    load = {"mode": mode, "isl": PROMPT, "osl": TOKENS, "slo": {"ttft_ms": int(SLO_MS)}}
+    load = {"mode": mode, "isl": PROMPT, "osl": TOKENS}
     load |= {"concurrency": concurrency} if mode == "closed" else {"rate_mrps": concurrency * 1000}
     return model.Identity(
         workload="chat", model="llama-8b", model_sha256=None, backend="openai", precision=precision, device=GPU,
-        load=load, options={"server": "vllm", "parallel": concurrency, "requests": 10 * concurrency}, tool_major="0",
+        load=load, options={"server": "vllm", "parallel": concurrency, "requests": 10 * concurrency,
+                            "slo_us": {"ttft_ms": int(SLO_MS * 1000)}}, tool_major="0",
     )  # fmt: skip
 
 

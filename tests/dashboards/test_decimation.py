@@ -313,13 +313,14 @@ def test_a_peak_of_the_queue_survives(database):
 @pytest.mark.parametrize(
     ("kind", "limit", "met"), [("ttft", 10, 2), ("ttft", 9.99, 1), ("e2e", 60, 2), ("tpot", 20, 2), ("itl", 30, 2)]
 )
-def test_what_met_a_limit_counts_failures_as_misses(database, kind, limit, met):
+def test_what_met_a_limit_counts_failures_and_what_is_unknown_as_misses(database, kind, limit, met):
     ms = 1_000_000
     put_requests(
         database,
         [
             {"ttft_ns": 5 * ms, "e2e_ns": 50 * ms, "tpot_ns": 20 * ms, "itl_ns": [10 * ms, 30 * ms]},
-            {"ttft_ns": 10 * ms, "e2e_ns": 10 * ms},
+            {"ttft_ns": 10 * ms, "e2e_ns": 10 * ms, "output_tokens": 1, "itl_ns": []},
+            {"e2e_ns": 61 * ms, "output_tokens": 9},
             {"ttft_ns": 500 * ms, "e2e_ns": 900 * ms, "tpot_ns": 40 * ms, "itl_ns": [40 * ms]},
             {"status": "error", "error_class": "reset"},
             {"ttft_ns": 1 * ms, "e2e_ns": 1 * ms, "phase": "warmup"},
@@ -328,4 +329,4 @@ def test_what_met_a_limit_counts_failures_as_misses(database, kind, limit, met):
     (row,) = [dict(zip(("n", "met"), pair, strict=True)) for pair in
               zip(*(ask(database, "serving_met", runs=[RUN], kind=kind, slo_ms=limit)[key] for key in ("n", "met")),
                   strict=True)]  # fmt: skip
-    assert row == {"n": 4, "met": met}
+    assert row == {"n": 5, "met": met}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from enginewatch_dashboards.checklist import Grade
-from enginewatch_dashboards.load_facts import load_facts, slo_of
+from enginewatch_dashboards.load_facts import load_facts
+from enginewatch_dashboards.load_words import said, slo_of
 
 CLOSED = {"load": {"mode": "closed", "concurrency": 32, "isl": 512, "osl": 128, "turns": 3}}
 
@@ -14,13 +15,13 @@ def metric(name, value, reason=None, low=None, high=None):
     return {"metric": name, "value": value, "absent_reason": reason, "ci_low": low, "ci_high": high, "n": 10}
 
 
-def facts(metrics=(), reasons=(), identity=CLOSED, provenance=None):
-    found = load_facts(metrics, reasons, identity, provenance or {})
+def facts(metrics=(), reasons=(), identity=CLOSED):
+    found = load_facts(metrics, reasons, identity)
     return {fact.title: fact for fact in found}
 
 
 def test_the_load_is_told_in_words():
-    assert facts()["Load"].told == "closed loop of 32 streams, 512 → 128 tokens, turns 3"
+    assert facts()["Load"].told == "closed loop of 32 streams, 512 → 128 tokens, 3 turns"
     opened = {"load": {"mode": "gamma", "rate_mrps": 2500, "isl": 8, "osl": 4}}
     assert facts(identity=opened)["Load"].told == "gamma arrivals at 2.5 requests/s, 8 → 4 tokens"
     assert facts(identity={"load": {"mode": "trace"}})["Load"].told == "trace arrivals"
@@ -59,24 +60,41 @@ def test_the_steady_state():
     assert facts()["Steady state"].grade is Grade.UNKNOWN
 
 
-@pytest.mark.parametrize(
-    ("identity", "provenance"),
-    [
-        ({"load": {"slo": {"ttft_ms": 400, "tpot_ms": 25.5}}}, {}),
-        ({"load": {}}, {"slo": {"ttft_ms": 400, "tpot_ms": 25.5}}),
-        ({}, {"load": {"slo": {"ttft_ms": 400, "tpot_ms": 25.5, "unknown": 1}}}),
-    ],
-)
-def test_goodput_names_its_limits(identity, provenance):
-    assert slo_of(identity, provenance) == {"ttft_ms": 400.0, "tpot_ms": 25.5}
+SLO = {"options": {"slo_us": {"ttft_ms": 400_000, "tpot_ms": 25_500}}}
+
+
+def test_goodput_names_its_limits():
+    assert slo_of(SLO) == {"ttft_ms": 400.0, "tpot_ms": 25.5}
     metrics = [metric("goodput_pct", 98.1, low=97.0, high=99.0), metric("goodput_requests_s", 12.3)]
-    told = facts(metrics, identity=identity, provenance=provenance)["Goodput"].told
+    told = facts(metrics, identity=SLO)["Goodput"].told
     assert told == "98.1 % [97.0, 99.0] of requests met TTFT ≤ 400 ms and TPOT ≤ 25.5 ms: 12.30 1/s"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("think_time_us", 1_500_000, "think time 1.50 s"),
+        ("burstiness_milli", 2500, "burstiness 2.5"),
+        ("isl_dist", "uniform:8-64", "prompt lengths uniform:8-64"),
+        ("osl_dist", "data", "output lengths data"),
+        ("steps", [{"rate_mrps": 2000, "ms": 9000}, {"rate_mrps": 8500, "ms": 500}], "steps 2/s for 9 s, 8.5/s for 0.5 s"),
+        ("dataset", {"name": "trace.jsonl", "sha256": "ab", "speed_milli": 2000}, "dataset trace.jsonl at speed 2"),
+        ("dataset", {"name": "trace.jsonl"}, "dataset trace.jsonl"),
+        ("prefixes", {"groups": 8, "tokens": 256}, "8 prefixes of 256 tokens"),
+        ("exact_prompts", True, "prompts of exact length"),
+        ("something_new", 3, "something new 3"),
+    ],
+)  # fmt: skip
+def test_a_load_is_said_in_its_units(name, value, words):
+    assert said(name, value) == words
+    assert facts(identity={"load": {"mode": "closed", "concurrency": 1, name: value}})["Load"].told.endswith(words)
 
 
 def test_absent_goodput_says_why():
     assert facts()["Goodput"].told == "not counted: no SLO was declared"
-    told = facts([metric("goodput_pct", None, "no request was measured")], identity={"load": {"slo": {"e2e_ms": 9}}})
+    told = facts(
+        [metric("goodput_pct", None, "no request was measured")], identity={"options": {"slo_us": {"e2e_ms": 9000}}}
+    )
     assert told["Goodput"].told == "not counted: no request was measured (E2E ≤ 9 ms)"
     stored = facts([metric("goodput_pct", 50.0)])["Goodput"].told
     assert stored == "50.0 % of requests met the plan's SLO (its limits were not stored)"

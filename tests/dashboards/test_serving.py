@@ -50,11 +50,16 @@ def test_options_that_differ_at_the_same_load_split_lines_and_name_them():
     ]  # fmt: skip
 
 
+def test_another_slo_is_another_line():
+    rows = [run(), run(options={"slo_us": {"ttft_ms": 200_000}})]
+    assert [line.name for line in configurations(rows)] == ["vllm bf16, no SLO", "vllm bf16, TTFT ≤ 200 ms"]
+
+
 def test_what_differs_is_in_the_name_and_nothing_else():
     rows = [run(facts={"device": "NVIDIA H200"}), run(facts={"device": "NVIDIA L4"}), run(load={"isl": 4096})]
     names = [line.name for line in configurations(rows)]
-    assert names == ["vllm bf16, NVIDIA H200, isl 512", "vllm bf16, NVIDIA L4, isl 512",
-                     "vllm bf16, NVIDIA H200, isl 4096"]  # fmt: skip
+    assert names == ["vllm bf16, NVIDIA H200, 512 tokens in", "vllm bf16, NVIDIA L4, 512 tokens in",
+                     "vllm bf16, NVIDIA H200, 4096 tokens in"]  # fmt: skip
 
 
 def test_closed_and_open_loops_are_lines_of_their_own():

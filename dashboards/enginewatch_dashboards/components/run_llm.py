@@ -30,7 +30,7 @@ def load(data: RunData) -> None:
     if not is_load(data):
         return
     st.subheader("Load")
-    facts = load_facts(data.metrics, data.reasons, as_json(data.run["identity"]), data.provenance)
+    facts = load_facts(data.metrics, data.reasons, as_json(data.run["identity"]))
     lines = [f"{GRADES[f.grade] if f.grade else STATED} **{f.title}** {fmt.plain(f.told)}" for f in facts]
     st.markdown("  \n".join(lines))
     against = [row["code"] for row in data.reasons if _rejects(row)]

@@ -5,8 +5,8 @@ SELECT run_id::VARCHAR AS run_id, count(*) AS n,
   count(*) FILTER (WHERE status = 'ok' AND CASE $kind
     WHEN 'ttft' THEN ttft_ns
     WHEN 'e2e' THEN e2e_ns
-    WHEN 'tpot' THEN coalesce(tpot_ns, 0)
-    WHEN 'itl' THEN coalesce(list_max(itl_ns), 0) END <= $slo_ms * 1e6) AS met
+    WHEN 'tpot' THEN coalesce(tpot_ns, CASE WHEN output_tokens = 1 AND ttft_ns IS NOT NULL THEN 0 END)
+    WHEN 'itl' THEN CASE WHEN itl_ns IS NOT NULL THEN coalesce(list_max(itl_ns), 0) END END <= $slo_ms * 1e6) AS met
 FROM llm_requests
 WHERE phase = 'measure' AND run_id IN (SELECT unnest($runs)::UUID)
 GROUP BY run_id
