@@ -73,7 +73,7 @@ def load(*, workspace: Workspace, as_json: bool, no_store: bool, kind: str, **gi
             kept = "nothing was kept (--no-store)" if no_store else f"the finished runs are in {workspace.root}"
             raise InterruptedRunError(f"interrupted; {kept}") from error
     _show(test, outcome, None if no_store else workspace, as_json=as_json)
-    code = exit_code(outcome.records)
+    code = exit_code(outcome.records, answered=test.answered)
     if code:
         click.get_current_context().exit(code)
 
@@ -87,13 +87,16 @@ def _place(workspace: Workspace, *, no_store: bool) -> Iterator[Workspace]:
         yield Workspace(Path(folder))
 
 
-def exit_code(records: tuple[RunRecord, ...]) -> int:
-    """Return 5 when no run worked, 4 when the client was the bottleneck of all that did, else 0."""
+def exit_code(records: tuple[RunRecord, ...], *, answered: bool = False) -> int:
+    """Return 5 when no run worked, 4 when the client was the bottleneck of all that did, else 0.
+
+    A knee that was found is an answer, even where the client was late in every run: it is about throughput.
+    """
     worked = [record for record in records if record.status is RunStatus.OK]
     if not worked:
         return int(ExitCode.FAILED)
     bound = all(any(reason.code == "client_bound" for reason in record.reasons) for record in worked)
-    return int(ExitCode.UNFIT) if bound else 0
+    return int(ExitCode.UNFIT) if bound and not answered else 0
 
 
 def _show_partial(test: LoadTest, *, as_json: bool) -> None:

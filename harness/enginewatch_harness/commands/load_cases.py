@@ -11,11 +11,15 @@ from enginewatch_db.model import Json, RunRecord, RunStatus
 from enginewatch_harness.commands.load_given import Loads
 from enginewatch_harness.load.search import Ask, Attained
 from enginewatch_harness.load.spec import LoadSpec
+from enginewatch_harness.load.verdicts import CPU_LIMIT_PCT
 from enginewatch_harness.matrix import Case, estimate_s
 from enginewatch_harness.plan_file import ModelTable
 
 OVERLOAD = frozenset({"load_not_steady", "tail_undersampled", "too_few_samples"})
 """Reasons against a run as a measurement of latency that leave its throughput what it is."""
+
+HARMLESS_SHARE = 0.05
+"""Of a request's time: half of what a knee is wanted to."""
 
 Brought = TypeVar("Brought")
 Taken = TypeVar("Taken", contravariant=True)
@@ -164,15 +168,29 @@ def value_of(record: RunRecord, metric: str) -> float | None:
     return next((item.value for item in record.metrics if item.metric == metric), None)
 
 
+def client_is_harmless(record: RunRecord) -> bool:
+    """Return whether a client that was late cannot have changed the throughput by more than ``HARMLESS_SHARE``.
+
+    Its processes had cores to spare, and a stream that waits for its client waits once a request for its next one:
+    of each cycle the p99 of the loop's lateness at most, nearly.
+    """
+    cpu, late = value_of(record, "client_cpu_pct"), value_of(record, "loop_lateness_p99_ms")
+    e2e = value_of(record, "e2e_p50_ms")
+    if cpu is None or late is None or e2e is None:
+        return False
+    return cpu < CPU_LIMIT_PCT and late <= HARMLESS_SHARE * e2e
+
+
 def throughput_of(record: RunRecord, *, by_rate: bool) -> float | None:
     """Return what a knee search looks at: output tokens per second, or requests per second where rates are offered.
 
-    Overload makes a run invalid as a measurement of latency; its throughput is what the search is after. A run
-    that the client limited tells nothing about the server.
+    Overload makes a run invalid as a measurement of latency; its throughput is what the search is after. So does a
+    late client, whose throughput counts where its lateness cannot have changed it.
     """
-    if record.status is not RunStatus.OK or any(
-        reason.code not in OVERLOAD and reason.effect == "reject" for reason in record.reasons
-    ):
+    spoilt = {reason.code for reason in record.reasons if reason.effect == "reject"} - OVERLOAD
+    if spoilt == {"client_bound"} and client_is_harmless(record):
+        spoilt = set()
+    if record.status is not RunStatus.OK or spoilt:
         return None
     return value_of(record, "requests_s" if by_rate else "output_tokens_s") or None
 

@@ -25,11 +25,13 @@ from enginewatch_harness.commands.load_cases import (
     attained_of,
     name_of,
     throughput_of,
+    value_of,
 )
 from enginewatch_harness.commands.load_given import REPEATS, Given, Loads, body_of, loads_of
 from enginewatch_harness.commands.load_live import make_live
 from enginewatch_harness.commands.load_rows import Row, rows_of, table_of
 from enginewatch_harness.commands.load_server import Server, find_server, root_url
+from enginewatch_harness.load.calibrate_run import shown_limit
 from enginewatch_harness.load.check import check_spec
 from enginewatch_harness.load.knee import MIN_LEVELS, Knee, NoKnee, Point, find_knee
 from enginewatch_harness.load.search import KneeSearch, Limits, SloSearch
@@ -78,6 +80,11 @@ class LoadTest:
             return run_session(self.request, workspace, listen)
 
     @property
+    def answered(self) -> bool:
+        """Whether a search found its knee."""
+        return isinstance(self.search, KneeSearch) and isinstance(self.search.answer, Knee)
+
+    @property
     def _with_slo(self) -> bool:
         return bool(self.loads.base.slo)
 
@@ -120,10 +127,20 @@ class LoadTest:
         lines = load_summary.trouble_lines(outcome.records)
         lines += [f"quarantined {name}: {reason}" for name, reason in outcome.ingested.quarantined.items()]
         worked = sum(record.status is RunStatus.OK for record in outcome.records)
+        lines += self._within(outcome.records, workspace)
         lines.append(f"session {outcome.session_id}: {worked} of {len(outcome.records)} runs, {clock(outcome.wall_s)}")
         if workspace is not None:
             lines.append(f"stored in {workspace.root}; look at it with `enginewatch dashboard`")
         return lines
+
+    def _within(self, records: tuple[RunRecord, ...], workspace: Workspace | None) -> list[str]:
+        """Say whether the load stayed within what this host was shown to drive."""
+        if workspace is None:
+            return []
+        ran = max((value_of(record, "client_processes") or 1.0 for record in records), default=1.0)
+        host = next((record.host for record in records), {})
+        limit = shown_limit(workspace.root, cpu_model=host.get("cpu_model"), processes=round(ran))
+        return [] if limit is None else [load_summary.within_line(records, limit)]
 
     def as_json(self, outcome: SessionOutcome, workspace: Workspace | None) -> Json:
         """Return the result for machines."""

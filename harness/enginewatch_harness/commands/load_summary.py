@@ -9,7 +9,9 @@ from typing import Any
 from enginewatch_db.metrics import METRICS, MetricKind
 from enginewatch_db.model import RunRecord
 from enginewatch_db.validity import REASONS
+from enginewatch_harness.commands.load_cases import HARMLESS_SHARE, value_of
 from enginewatch_harness.commands.load_rows import Row, number, operating_points
+from enginewatch_harness.load.calibrate import Limit
 from enginewatch_harness.load.frontier import Located, Placed, frontier
 from enginewatch_harness.load.knee import Knee, NoKnee
 from enginewatch_harness.load.search import KneeSearch, LevelVerdict, SloAnswer, SloSearch
@@ -84,6 +86,14 @@ def knee_lines(found: Found) -> list[str]:
         f"throughput levels off near {number(knee.throughput)} {'req/s' if found.by_rate else 'tok/s'}; it grows as "
         f"load^{knee.slope_before:.2f} before and load^{knee.slope_after:.2f} after ({knee.points} runs)."
     ]
+    late = sum(
+        any(reason.code == "client_bound" for reason in run.reasons) for row in found.rows for run in row.records
+    )
+    if late:
+        lines.append(
+            f"The client was late in {late} runs: their latencies do not count, their throughput does where the delay "
+            f"was under {HARMLESS_SHARE:.0%} of a request's time."
+        )
     if isinstance(search, KneeSearch) and not search.settled:
         lines.append(
             f"The interval is wider than ±{search.limits.tolerance:.0%} after {search.spent} runs: the bend is "
@@ -135,6 +145,22 @@ def trouble_lines(records: Sequence[RunRecord]) -> list[str]:
         detail = f" ({found[-1][1]})" if found[-1][1] else ""
         lines[code] = f"{code}, {where}, {effect}: {REASONS[code].description}{detail} → {REASONS[code].remedy}"
     return list(lines.values())
+
+
+def within_line(records: Sequence[RunRecord], limit: Limit) -> str:
+    """Say whether the most tokens per second of a client process stayed within the calibration."""
+    most = max(
+        (
+            (value_of(record, "output_tokens_s") or 0.0) / (value_of(record, "client_processes") or 1.0)
+            for record in records
+        ),
+        default=0.0,
+    )
+    place = "within" if most <= limit.tokens_s else "beyond"
+    return (
+        f"The client took up to {number(most)} tok/s per process, {place} the {number(limit.tokens_s)} tok/s that "
+        "this host was shown to drive (enginewatch load calibrate)."
+    )
 
 
 def as_json(found: Found, records: Sequence[RunRecord], **facts: object) -> dict[str, Any]:

@@ -135,7 +135,9 @@ def find_knee(points: Sequence[Point], *, seed: int = 0) -> Knee | NoKnee:
         raise ValueError("loads and throughputs must be positive and finite")
     levels = np.unique(loads)
     if levels.size < MIN_LEVELS:
-        return NoKnee(code="too_few_levels", why=f"{levels.size} levels were measured, a knee needs {MIN_LEVELS}")
+        return NoKnee(
+            code="too_few_levels", why=f"{levels.size} levels brought a throughput, a knee needs {MIN_LEVELS}"
+        )
     x, y = np.log(loads), np.log(values)
     fit, weight, sd = _robust(x, y)
     refusal = _refuse(x, y, fit, levels)

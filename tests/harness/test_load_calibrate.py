@@ -1,0 +1,138 @@
+"""Calibration of the client: its rules on made-up steps, one real step, and what is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+
+from enginewatch_db.errors import StorageError, UnfitError
+from enginewatch_harness.load import calibrate, calibrate_run
+from enginewatch_harness.load.calibrate import Errors, Limit, Step
+
+GOOD = Step(
+    processes=1,
+    streams=32,
+    offered_tokens_s=3000.0,
+    tokens_s=2990.0,
+    client_cpu_pct=20.0,
+    server_cpu_pct=30.0,
+    loop_lateness_p99_ms=0.3,
+    server_late_p99_ms=0.2,
+    ttft_error=Errors(p50_ms=0.1, p99_ms=0.4),
+    itl_error=Errors(p50_ms=0.0, p99_ms=0.1),
+    failed=0,
+)
+
+
+def drive(client_streams: int, server_streams: int = 10**6) -> list[Step]:
+    """Step until the limit is found on a host with these capacities."""
+    steps: list[Step] = []
+    while (streams := calibrate.next_streams(steps)) is not None:
+        offered = calibrate.offered_tokens_s(streams)
+        steps.append(
+            replace(
+                GOOD,
+                streams=streams,
+                offered_tokens_s=offered,
+                tokens_s=offered * min(1, client_streams / streams),
+                client_cpu_pct=min(100, 88 * streams / client_streams),
+                server_cpu_pct=min(100, 88 * streams / server_streams),
+            )
+        )
+        assert len(steps) < 20
+    return steps
+
+
+@pytest.mark.parametrize("capacity", [4, 20, 32, 100, 700, 1024, 3000])
+def test_the_limit_is_within_half_an_octave_below_the_capacity(capacity):
+    limit = calibrate.limit_of(drive(capacity))
+    assert capacity / 2 <= limit.streams <= capacity
+    assert limit.by == "client"
+    assert f"{limit.streams} streams" in calibrate.sentence(limit)
+    assert "at least" not in calibrate.sentence(limit)
+
+
+def test_a_server_at_its_limit_makes_the_answer_a_lower_bound():
+    limit = calibrate.limit_of(drive(10**6, server_streams=500))
+    assert limit.by == "server"
+    assert "at least" in calibrate.sentence(limit)
+    assert 250 <= limit.streams <= 500
+
+
+def test_a_host_beyond_the_range_says_so():
+    limit = calibrate.limit_of(drive(10**6))
+    assert (limit.by, limit.streams) == ("range", calibrate.LAST_STREAMS)
+
+
+def test_when_no_step_is_driven_the_machine_is_to_be_freed():
+    steps = []
+    while (streams := calibrate.next_streams(steps)) is not None:
+        steps.append(replace(GOOD, streams=streams, loop_lateness_p99_ms=9.0))
+    limit = calibrate.limit_of(steps)
+    assert limit.streams == 0
+    assert "Free the machine" in calibrate.sentence(limit)
+
+
+@pytest.mark.parametrize(
+    ("change", "who"),
+    [
+        ({}, None),
+        ({"failed": 2}, "client"),
+        ({"client_cpu_pct": 91.0}, "client"),
+        ({"loop_lateness_p99_ms": 2.1}, "client"),
+        ({"tokens_s": 2900.0}, "client"),
+        ({"server_cpu_pct": 95.0}, "server"),
+        ({"server_late_p99_ms": 3.0, "loop_lateness_p99_ms": 9.0}, "server"),
+        ({"client_cpu_pct": None, "server_cpu_pct": None, "server_late_p99_ms": None}, None),
+    ],
+)
+def test_who_did_not_keep_up(change, who):
+    found = calibrate.fault(replace(GOOD, **change))
+    assert (found and found[0]) == who
+
+
+def test_of_several_processes_the_worst_counts():
+    other = replace(GOOD, tokens_s=2500.0, client_cpu_pct=None, ttft_error=Errors(p50_ms=-2.0, p99_ms=-3.0), failed=1)
+    found = calibrate_run.worst([GOOD, other])
+    assert (found.processes, found.tokens_s, found.client_cpu_pct, found.failed) == (2, 2500.0, 20.0, 1)
+    assert found.ttft_error == other.ttft_error
+
+
+def test_more_processes_than_pairs_of_cores_are_refused():
+    with pytest.raises(UnfitError, match="cores"):
+        calibrate_run.pairs_of_cores(len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a client and its server need two cores")
+def test_a_real_step_is_compared_with_the_truth():
+    step = calibrate_run.run_step(calibrate_run.pairs_of_cores(1), 2, 0.5)
+    assert step.failed == 0
+    assert step.streams == 2
+    # Half a second holds less than one cycle of 0.68 s: the rate is rough, and never above what was offered by much.
+    assert 0 < step.tokens_s <= 1.2 * step.offered_tokens_s
+    assert step.server_cpu_pct is not None
+    assert step.ttft_error is not None
+    assert step.itl_error is not None
+
+
+def test_a_calibration_is_found_again_on_this_processor_only(tmp_path):
+    limit = Limit(processes=1, streams=512, tokens_s=48_000.0, by="server", why="x")
+    content = calibrate_run.as_json([(limit, [GOOD])], host={"cpu_model": "A"}, at="2026-01-01T00:00:00+00:00")
+    path = calibrate_run.store(tmp_path / "new", content)
+    assert json.loads(path.read_text())["limits"][0]["steps"][0]["streams"] == 32
+    assert calibrate_run.shown_limit(path.parent, cpu_model="A", processes=1) == limit
+    assert calibrate_run.shown_limit(path.parent, cpu_model="B", processes=1) is None
+    assert calibrate_run.shown_limit(path.parent, cpu_model="A", processes=2) is None
+    path.write_text("{")
+    assert calibrate_run.shown_limit(path.parent, cpu_model="A", processes=1) is None
+    assert calibrate_run.shown_limit(tmp_path, cpu_model="A", processes=1) is None
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(StorageError, match="file"):
+        calibrate_run.store(blocked, {})
