@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import sys
@@ -13,8 +14,10 @@ import psutil
 import pytest
 
 from enginewatch_db.errors import BackendError, PlanError
+from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import Phase
 from enginewatch_harness.backends.base import ChoosesDevice, Context, Job
+from enginewatch_harness.backends.llamacpp import LlamaCppBackend
 from enginewatch_harness.backends.llamacpp_process import ServerProcess
 from enginewatch_harness.backends.llamacpp_server import Settings
 from enginewatch_harness.backends.openai import OpenAiBackend, served_model
@@ -25,7 +28,9 @@ from enginewatch_harness.model_folder import folder_sha256
 from enginewatch_harness.targets import probe
 from enginewatch_harness.targets.identify import ServerFacts
 from enginewatch_harness.targets.profiles import PROFILES
+from enginewatch_harness.targets.reach import read_precision
 from enginewatch_harness.targets.server import Command, LaunchedServer, free_port
+from enginewatch_harness.targets.watch import per_gpu
 
 BACKEND = OpenAiBackend()
 SMALL = LlamaShape(n_layers=2, n_embd=64, n_heads=2, n_kv_heads=2, n_ff=64)
@@ -222,6 +227,11 @@ def test_the_model_is_the_plans_or_the_only_one(listed, wanted, path, expected):
     assert served_model(job(model_path=Path(path)), options, facts) == expected
 
 
+def test_a_launched_server_that_lists_nothing_has_what_it_was_started_with():
+    facts = ServerFacts(family="transformers")
+    assert served_model(job(model_path=Path("/m/x")), parse_options({"profile": "transformers"}), facts) == "/m/x"
+
+
 @pytest.mark.parametrize(
     ("listed", "wanted", "text"),
     [(("a", "b"), None, "'a', 'b'"), (("a",), "b", "no model 'b'; it lists 'a'"), ((), None, "lists no model")],
@@ -343,3 +353,46 @@ def test_a_measurements_device_crosses_the_process_boundary(tmp_path, url, measu
     assert back is not None
     assert back.measurement is not None
     assert (back.measurement.device, back.measurement.device_count) == ("NVIDIA H200", 2)
+
+
+def test_the_rate_per_gpu_follows_from_their_number(url, measure):
+    found = values(measure(options={"url": url, "device_name": "NVIDIA H200", "gpus": 4, "server_metrics": "off"}))
+    if found["output_tokens_s"] is not None:
+        assert found["output_tokens_s_per_gpu"] == pytest.approx(found["output_tokens_s"] / 4)
+    known = per_gpu([MetricValue(metric="output_tokens_s", value=100.0)], 4)
+    assert {item.metric: item.value for item in known}["output_tokens_s_per_gpu"] == 25
+    assert len(per_gpu([MetricValue(metric="output_tokens_s", value=100.0)], None)) == 1
+
+
+def test_llama_cpp_tells_about_itself_when_asked_to(model, tmp_path):
+    context = Context(work_dir=tmp_path, t0_ns=time.monotonic_ns(), enter=lambda p: None, progress=lambda *_: None)
+    asked = job(model_path=model, precision="fp16", options={"threads": 1, "server_metrics": True})
+    found = LlamaCppBackend().measure(asked, None, None, context)
+    samples = found.tables["server_samples"]
+    assert samples.num_rows >= 2  # before the load and after it
+    done = samples["output_tokens"].to_pylist()
+    assert done[-1] - done[0] >= 20 * 8
+    quiet = LlamaCppBackend().measure(
+        job(model_path=model, precision="fp16", options={"threads": 1}), None, None, context
+    )
+    assert "server_samples" not in quiet.tables
+    assert any("server_metrics = true" in str(item.absent_reason) for item in quiet.metrics)
+
+
+@pytest.mark.parametrize(
+    ("config", "asked", "expected"),
+    [
+        ({"torch_dtype": "bfloat16"}, False, "bf16"),
+        ({"torch_dtype": "bfloat16"}, True, None),  # the command line asked for another type: nobody says what runs
+        ({"torch_dtype": "bfloat16", "quantization_config": {"quant_method": "fp8"}}, True, "fp8"),
+    ],
+)
+def test_a_checkpoint_is_believed_where_the_command_line_did_not_overrule_it(tmp_path, config, asked, expected):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    class Silent:
+        def log_head(self) -> str:
+            return ""
+
+    found = read_precision(ServerFacts(family="lmdeploy"), Silent(), tmp_path, asked=asked)
+    assert (None if found is None else found.precision) == expected

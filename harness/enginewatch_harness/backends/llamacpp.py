@@ -25,6 +25,8 @@ from enginewatch_harness.load.generator import LoadResult, run_load
 from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.load.synthetic import context_tokens
 from enginewatch_harness.load.target import Target
+from enginewatch_harness.targets.scraper import Found, Scraper
+from enginewatch_harness.targets.watch import Phases, ServerSide, server_side
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,6 +39,8 @@ CONTEXT_MARGIN = 32
 
 CONTEXT_STEP = 256
 """llama.cpp pads each slot's context to this."""
+
+NOT_SCRAPED = "not asked for: set options.server_metrics = true"
 
 PARTIAL = "llm_requests.partial.parquet"
 
@@ -118,7 +122,8 @@ class LlamaCppBackend:
         settings = server_settings(model, job.load, options, cores.server)
         with ServerProcess(settings, context.work_dir) as server:
             listening = server.wait_until_ready(options.ready_timeout_s)
-            with process.on_cores(cores.client):
+            watched = Phases(enter=context.enter)
+            with process.on_cores(cores.client), _scraper(listening.url, options, context.work_dir) as scraper:
                 result = run_load(
                     load_target(listening.url, job.model_name, options),
                     job.load,
@@ -126,11 +131,18 @@ class LlamaCppBackend:
                     duration_s=job.duration_s,
                     seed=job.seed,
                     t0_ns=context.t0_ns,
-                    on_phase=context.enter,
+                    on_phase=watched.on_phase,
                     on_progress=context.progress,
                 )
             _require_result(result, server, context.work_dir)
-        return _measurement(job, job.load, facts, settings, options, listening, result)
+        seen = server_side(scraper.seen(), t0_ns=context.t0_ns, began=watched.began, window_ns=result.window_ns)
+        return _measurement(job, job.load, facts, settings, options, listening, result, seen)
+
+
+def _scraper(url: str, options: LlamaCppOptions, work_dir: Path) -> Scraper:
+    """Return what watches the server. Off by default: its process takes some of the load generator's cores."""
+    found = Found(url=url, path="/metrics") if options.server_metrics else Found(url=url, absent=NOT_SCRAPED)
+    return Scraper(found, interval_s=1.0, log_dir=work_dir)
 
 
 def _is_gpu(device: Json) -> bool:
@@ -155,6 +167,7 @@ def server_settings(model: Path, load: LoadSpec, options: LlamaCppOptions, cores
         http_threads=load.concurrency + spare_connections(load) + 4,  # and some for probes
         cores=cores,
         delay_ms=options.inject_delay_ms,
+        metrics=options.server_metrics,
     )
 
 
@@ -230,16 +243,21 @@ def _measurement(
     options: LlamaCppOptions,
     listening: Listening,
     result: LoadResult,
+    server: ServerSide,
 ) -> Measurement:
-    notes = list(result.notes)
+    notes = [*result.notes, *server.notes]
     if settings.delay_ms:
         notes.append(f"a relay adds {settings.delay_ms:g} ms to the gap before each event")
     if result.counts.get("tokens_per_event", 1.0) > 1.05:
         notes.append("the server packs several tokens in an event: itl is the latency between chunks")
     return Measurement(
-        tables={"llm_requests": result.requests},
+        tables={"llm_requests": result.requests, **server.tables},
         window_ns=result.window_ns,
-        metrics=(*result.metrics, MetricValue(metric="load_time_s", value=listening.load_time_s)),
+        metrics=(
+            *result.metrics,
+            *server.metrics,
+            MetricValue(metric="load_time_s", value=listening.load_time_s),
+        ),
         reasons=result.reasons,
         realised_precision=facts.precision,
         effective_options={

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field, fields
 from enginewatch_db.errors import PlanError
 from enginewatch_db.model import Json
 from enginewatch_harness.gguf_model import LlamaShape
-from enginewatch_harness.load.arrivals import OPEN_MODES
+from enginewatch_harness.load.spec import OPEN_MODES, LoadSpec
 from enginewatch_harness.load.endpoints import ENDPOINTS
-from enginewatch_harness.load.spec import LoadSpec
 
 RANDOM_LLAMA = "random-llama"
 OPEN_LOOP_SLOTS = 8
@@ -38,6 +37,7 @@ class LlamaCppOptions:
         request_timeout_s: Limit of one request.
         inject_delay_ms: For tests of the gate: this much is added to the gap before each token, through a relay
             in the server's process.
+        server_metrics: Scrape llama.cpp's metrics once a second, by a process beside the load generator.
         generate: ``random-llama`` to write the model; ``None`` where ``model_path`` is the model.
         model_seed: Seed of the random model.
         shape: Dimensions of the random model.
@@ -51,6 +51,7 @@ class LlamaCppOptions:
     ready_timeout_s: float = 60.0
     request_timeout_s: float = 120.0
     inject_delay_ms: float = 0.0
+    server_metrics: bool = False
     generate: str | None = None
     model_seed: int = 0
     shape: LlamaShape = field(default_factory=LlamaShape)
@@ -108,6 +109,7 @@ def parse_options(options: Json) -> LlamaCppOptions:
         ready_timeout_s=_number(options, "ready_timeout_s", default.ready_timeout_s),
         request_timeout_s=_number(options, "request_timeout_s", default.request_timeout_s),
         inject_delay_ms=_number(options, "inject_delay_ms", 0.0, positive=False),
+        server_metrics=_flag(options, "server_metrics", default.server_metrics),
         generate=generate,
         model_seed=_integer(options, "model_seed", 0, low=0),
         shape=_shape(options, default.shape),

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +23,9 @@ from enginewatch_harness.targets import extensions
 from enginewatch_harness.targets.identify import ServerFacts
 from enginewatch_harness.targets.profiles import metrics_paths
 from enginewatch_harness.targets.reach import Reached, reach
-from enginewatch_harness.targets.samples import Seen, to_table
 from enginewatch_harness.targets.scraper import Found, Scraper, find, named
 from enginewatch_harness.targets.server import LaunchedServer
-from enginewatch_harness.targets.summary import summarise_server
+from enginewatch_harness.targets.watch import Phases, ServerSide, per_gpu, server_side
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,7 +79,7 @@ class OpenAiBackend:
             )
         options = parse_options(job.options)
         headers = headers_of(options, os.environ)
-        watched = _Phases(enter=context.enter)
+        watched = Phases(enter=context.enter)
         with reach(job, job.load, options, headers, context.work_dir) as reached:
             _check_fit(job, job.load, reached)
             target, seed = _target(job, options, headers, reached)
@@ -98,29 +95,8 @@ class OpenAiBackend:
                     on_progress=context.progress,
                 )
             _require_result(result, reached.launched, context.work_dir)
-        server = _server_side(scraper.seen(), context.t0_ns, watched, result)
+        server = server_side(scraper.seen(), t0_ns=context.t0_ns, began=watched.began, window_ns=result.window_ns)
         return _measurement(job, options, reached, target, seed, result, server)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Phases:
-    """Notes when each phase began, and passes it on."""
-
-    enter: Callable[[Phase], None]
-    began: list[tuple[Phase, int]] = field(default_factory=list)
-
-    def on_phase(self, phase: Phase) -> None:
-        self.began.append((phase, time.monotonic_ns()))
-        self.enter(phase)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _ServerSide:
-    """What the server told about the run."""
-
-    table: pa.Table | None
-    metrics: list[MetricValue]
-    notes: tuple[str, ...]
 
 
 def _scraper(options: OpenAiOptions, reached: Reached, work_dir: Path) -> Scraper:
@@ -142,15 +118,6 @@ def _scraper(options: OpenAiOptions, reached: Reached, work_dir: Path) -> Scrape
     return Scraper(found, interval_s=1 / options.scrape_hz, log_dir=work_dir, secrets=given)
 
 
-def _server_side(seen: Seen, t0_ns: int, watched: _Phases, result: LoadResult) -> _ServerSide:
-    start_ns, end_ns = result.window_ns
-    exact = [(phase, start_ns if phase is Phase.MEASURE else at_ns) for phase, at_ns in watched.began]
-    exact = [(phase, end_ns if phase is Phase.DRAIN else at_ns) for phase, at_ns in exact]
-    table = to_table(seen, t0_ns=t0_ns, phases=exact) if seen.rows else None
-    metrics = summarise_server(table, (start_ns - t0_ns, end_ns - t0_ns), absent=seen.absent)
-    return _ServerSide(table=table, metrics=metrics, notes=seen.notes)
-
-
 def served_model(job: Job, options: OpenAiOptions, facts: ServerFacts) -> str:
     """Return the model's name in requests: the plan's, else the one that the server has. Pure.
 
@@ -159,7 +126,8 @@ def served_model(job: Job, options: OpenAiOptions, facts: ServerFacts) -> str:
     """
     listed = facts.models
     wanted = options.served_model
-    if wanted is None and str(job.model_path) in listed:
+    launched_as_it_is = options.profile is not None and not listed
+    if wanted is None and (launched_as_it_is or str(job.model_path) in listed):
         wanted = str(job.model_path)
     if wanted is not None:
         if listed and wanted not in listed and facts.family != "transformers":
@@ -279,10 +247,11 @@ def _measurement(
     target: Target,
     seed: int,
     result: LoadResult,
-    server: _ServerSide,
+    server: ServerSide,
 ) -> Measurement:
     facts, read, device = reached.facts, reached.read, reached.device
-    metrics = [*result.metrics, *server.metrics]
+    gpus = options.gpus or (device.count if device is not None and device.is_gpu else None)
+    metrics = [*per_gpu(result.metrics, gpus), *server.metrics]
     absent = "the server ran before" if reached.load_time_s is None else None
     metrics.append(MetricValue(metric="load_time_s", value=reached.load_time_s, absent_reason=absent))
     effective: dict[str, Any] = {"server": facts.family, "endpoint": target.endpoint}
@@ -291,10 +260,7 @@ def _measurement(
     if options.env:
         effective["env"] = json.dumps(options.env, sort_keys=True)
     return Measurement(
-        tables={
-            "llm_requests": result.requests,
-            **({} if server.table is None else {"server_samples": server.table}),
-        },
+        tables={"llm_requests": result.requests, **server.tables},
         window_ns=result.window_ns,
         metrics=tuple(metrics),
         reasons=result.reasons,

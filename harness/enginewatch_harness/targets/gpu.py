@@ -19,11 +19,13 @@ class Device:
         name: Product.
         count: How many of it.
         where: How that is known.
+        is_gpu: Whether it is a GPU.
     """
 
     name: str
     count: int
     where: str
+    is_gpu: bool = False
 
 
 def device_of(pids: Collection[int], *, family: str, count: int) -> Device:
@@ -62,10 +64,11 @@ def choose(
     own = {uuid for pid, uuid in used if pid.isdigit() and int(pid) in pids}
     if own:
         products = sorted({names.get(uuid, "GPU") for uuid in own})
-        return Device(name=" + ".join(products), count=len(own), where="the driver's list of processes")
+        return Device(name=" + ".join(products), count=len(own), where="the driver's list of processes", is_gpu=True)
     if family in GPU_ONLY:
         first = next(iter(names.values()))
-        return Device(name=first, count=count, where="the machine's GPUs: the driver names no process of the server")
+        where = "the machine's GPUs: the driver names no process of the server"
+        return Device(name=first, count=count, where=where, is_gpu=True)
     return Device(name=cpu_device(), count=1, where="none of its processes is on a GPU")
 
 

@@ -113,7 +113,7 @@ def _mlc(launch: Launch) -> list[str]:
 
 
 def _transformers(launch: Launch) -> list[str]:
-    return ["transformers", "serve", "--host", HOST, "--port", str(launch.port)]
+    return ["transformers", "serve", launch.model, "--host", HOST, "--port", str(launch.port)]
 
 
 def _llama_server(launch: Launch) -> list[str]:
@@ -218,7 +218,7 @@ PROFILES: dict[str, Profile] = {
         precisions=_dtypes("--dtype", fp32="float32", fp16="float16", bf16="bfloat16"),
         version=("transformers", "version"),
         names_model=False,
-        checked="Transformers 5.8",
+        checked="Transformers 5.23.0",
     ),
     "llamacpp": Profile(
         family="llamacpp",

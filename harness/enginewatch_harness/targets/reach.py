@@ -85,7 +85,7 @@ def reach(
             url=url,
             ask=ask,
             facts=facts,
-            read=_precision(facts, server, job.model_path),
+            read=read_precision(facts, server, job.model_path, asked=_is_flag(options.profile, job.precision)),
             load_time_s=load_time_s,
             command=shlex.join([*(f"{name}={value}" for name, value in command.env.items()), *command.argv]),
             device=gpu.device_of(server.pids(), family=facts.family, count=options.tensor_parallel),
@@ -156,9 +156,22 @@ def _with_version(facts: ServerFacts, options: OpenAiOptions) -> ServerFacts:
     )
 
 
-def _precision(facts: ServerFacts, server: LaunchedServer, model: Path) -> precision.PrecisionRead | None:
+def _is_flag(profile: str | None, wanted: str) -> bool:
+    return profile is not None and wanted in PROFILES[profile].precisions
+
+
+def read_precision(
+    facts: ServerFacts, server: LaunchedServer, model: Path, *, asked: bool
+) -> precision.PrecisionRead | None:
+    """Return the precision by the log, by the server's answers, or by the checkpoint.
+
+    A checkpoint says what its weights are on disk: once the command line asked for an element type (``asked``), only
+    its quantisation still says what runs.
+    """
     found = precision.from_log(facts.family, server.log_head()) or precision.from_answers(facts.said)
     config = model / "config.json"
     if found is None and config.is_file():
         found = precision.from_config(config.read_text(encoding="utf-8", errors="replace"))
+        if found is not None and asked and found.precision in precision.DTYPES.values():
+            return None
     return found
