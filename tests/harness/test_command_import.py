@@ -45,7 +45,7 @@ def test_imported_runs_are_runs_like_our_own(call, workspace):
     assert (code, "3 runs imported" in said) == (0, True)
     rows = stored(
         workspace,
-        "SELECT r.case_key, r.status, r.repeat, r.plan_name, s.label, s.trigger, se.device, r.reason_codes[1] AS reason "
+        "SELECT r.case_key, r.status, r.repeat, r.plan_name, s.label, s.trigger, se.device, r.reason_codes[1] reason "
         "FROM runs r JOIN sessions s USING (session_id) JOIN series se USING (series_id) ORDER BY r.case_key",
     )
     assert [row["case_key"] for row in rows] == [

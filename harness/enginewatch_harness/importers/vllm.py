@@ -127,14 +127,17 @@ def _check(node: Node) -> None:
     """Refuse values of the wrong kind; ``parse.vllm_bench`` refuses those that do not fit each other."""
     for name in ("ttfts", "start_times"):
         for item in node.get(name).elements():
+            item.need()
             item.at_least(0)
     for name in ("input_lens", "output_lens"):
         for item in node.get(name).elements():
             if item.count() is None:
                 raise item.bad("is absent")
     for gaps in node.get("itls").elements():
+        if gaps.absent:
+            raise gaps.bad("is absent")
         for gap in gaps.elements():
-            gap.at_least(0)
+            gap.need()
     for item in (*node.get("errors").elements(), node.get("date"), node.get("label"), node.get("model_id")):
         item.text()
     node.get("max_concurrency").count()
