@@ -45,6 +45,8 @@ _SETTLED = """(quiet) => new Promise((resolve) => {
   const again = () => { clearTimeout(timer); timer = setTimeout(resolve, quiet); };
   new MutationObserver(again).observe(document.body, {subtree: true, childList: true, attributes: true});
 })"""
+_DRAWN = """() => [...document.querySelectorAll('[data-testid="stPlotlyChart"], [data-testid="stSkeleton"]')]
+  .every((chart) => chart.querySelector('.main-svg'))"""
 _CONTENT = """() => {
   const page = document.querySelector('[data-testid="stMainBlockContainer"]') ?? document.querySelector('main');
   return Math.ceil(page.getBoundingClientRect().bottom + document.scrollingElement.scrollTop);
@@ -119,6 +121,7 @@ def settle(page: Page) -> None:
     """Wait until the page has been drawn and nothing moves any more."""
     page.get_by_role("navigation").first.wait_for(timeout=MAX_WAIT_MS)
     page.wait_for_function("() => !document.querySelector('[data-stale=\"true\"]')", timeout=MAX_WAIT_MS)
+    page.wait_for_function(_DRAWN, timeout=MAX_WAIT_MS)
     page.evaluate(_SETTLED, QUIET_MS)
 
 

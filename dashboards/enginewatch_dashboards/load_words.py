@@ -30,7 +30,7 @@ def said(name: str, value: Any) -> str:  # noqa: ANN401 (JSON)
         case "burstiness_milli":
             return f"burstiness {value / 1000:g}"
         case "steps":
-            return "steps " + ", ".join(f"{step['rate_mrps'] / 1000:g}/s for {step['ms'] / 1000:g} s" for step in value)
+            return ", ".join(f"{step['rate_mrps'] / 1000:g}/s for {step['ms'] / 1000:g} s" for step in value)
         case "dataset":
             speed = value.get("speed_milli")
             return f"dataset {value.get('name')}" + (f" at speed {speed / 1000:g}" if speed else "")

@@ -77,7 +77,7 @@ def test_goodput_names_its_limits():
         ("burstiness_milli", 2500, "burstiness 2.5"),
         ("isl_dist", "uniform:8-64", "prompt lengths uniform:8-64"),
         ("osl_dist", "data", "output lengths data"),
-        ("steps", [{"rate_mrps": 2000, "ms": 9000}, {"rate_mrps": 8500, "ms": 500}], "steps 2/s for 9 s, 8.5/s for 0.5 s"),
+        ("steps", [{"rate_mrps": 2000, "ms": 9000}, {"rate_mrps": 500, "ms": 500}], "2/s for 9 s, 0.5/s for 0.5 s"),
         ("dataset", {"name": "trace.jsonl", "sha256": "ab", "speed_milli": 2000}, "dataset trace.jsonl at speed 2"),
         ("dataset", {"name": "trace.jsonl"}, "dataset trace.jsonl"),
         ("prefixes", {"groups": 8, "tokens": 256}, "8 prefixes of 256 tokens"),

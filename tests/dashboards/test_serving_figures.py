@@ -86,6 +86,7 @@ def test_what_does_not_count_is_a_cross_off_the_line():
     assert decoded(joined["y"]).tolist() == [100.0, 800.0]
     cross = next(trace for trace in spec["data"] if trace.get("marker", {}).get("symbol") == "x-thin-open")
     assert decoded(cross["y"]).tolist() == [6400.0]
+    assert cross["error_x"]["visible"] is cross["error_y"]["visible"] is False
     assert "none counts" in cross["hovertext"][0]
 
 
