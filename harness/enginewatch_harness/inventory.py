@@ -113,7 +113,9 @@ def _backend_item(name: str) -> Item:
             name=f"backend {name}", state=State.MISSING, found=str(state.why), remedy=state.remedy, needed=needed
         )
     what = ", ".join(state.precisions)
-    return Item(name=f"backend {name}", state=State.OK, found=": ".join(filter(None, (state.version, what))), needed=needed)
+    return Item(
+        name=f"backend {name}", state=State.OK, found=": ".join(filter(None, (state.version, what))), needed=needed
+    )
 
 
 def _providers() -> Item:
