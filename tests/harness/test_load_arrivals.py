@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from enginewatch_db.errors import UsageError
-from enginewatch_harness.load.arrivals import check_spec, constant, gamma, poisson, schedule, steps, trace
+from enginewatch_harness.load.arrivals import constant, gamma, poisson, schedule, steps, trace
+from enginewatch_harness.load.check import check_spec
 from enginewatch_harness.load.spec import Dataset, LoadSpec, Prefixes
 
 RATES = st.floats(0.1, 10_000)

@@ -10,14 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from enginewatch_db.errors import UsageError
-from enginewatch_harness.load.check import check_rate, check_spec, check_steps
-from enginewatch_harness.load.spec import MODES, OPEN_MODES, LoadSpec
+from enginewatch_harness.load.check import check_rate, check_steps
+from enginewatch_harness.load.spec import OPEN_MODES, LoadSpec
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-__all__ = ["MODES", "OPEN_MODES", "check_spec", "constant", "gamma", "poisson", "schedule", "steps", "trace"]
 
 Seed: TypeAlias = "int | Sequence[int] | np.random.SeedSequence"
 
