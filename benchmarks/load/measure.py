@@ -6,6 +6,7 @@ import os
 import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.load.clients import Client, Job
 from benchmarks.load.host import SPIN, CannotRunError, Cores, Used, run_client, serving
@@ -140,7 +141,7 @@ def figures(seen: list[Seen], truths: list[Truth], used: Used, lateness: dict[st
 def median(runs: list[Figures]) -> Figures:
     """Return the median of each figure over repeated runs."""
     rows = [asdict(run) for run in runs]
-    found = {}
+    found: dict[str, Any] = {}
     for name in rows[0]:
         known = [row[name] for row in rows if row[name] is not None]
         found[name] = statistics.median(known) if known else None

@@ -14,7 +14,7 @@ from benchmarks.load.truth import Seen
 _IMPORTED = (
     "torch transformers numpy tqdm pyyaml regex aiohttp pybase64 pillow msgspec cbor2 psutil pyzmq urllib3 requests "
     "openai-harmony openai cachetools cloudpickle py-cpuinfo prometheus_client xgrammar fastapi partial-json-parser "
-    "llguidance einops"
+    "llguidance einops uvloop"
 )
 """What ``vllm.benchmarks.serve`` imports of vLLM's hundred requirements; the others are GPU kernels and servers."""
 
