@@ -109,7 +109,7 @@ def test_a_generated_model_is_built_served_and_measured(tmp_path, make_context, 
     assert found["load_time_s"].value > 0
     assert found["ttft_p50_ms"].n == 6
     assert measured.realised_precision == precision
-    assert 40 < measured.counts["output_tokens"] <= 48  # less what came after a stream had no more to do
+    assert 24 <= measured.counts["output_tokens"] <= 48  # less what came while the load ran down
     assert measured.effective_options == {
         "threads": 1,
         "parallel": 2,

@@ -1,6 +1,6 @@
 """Recognise a server by what it says about itself: which one, which version, which models. Pure but for ``ask``.
 
-Sources (read in July 2026's stored versions of each project; docs/targets.md names them): vLLM answers ``/version``
+Sources (source, documentation and recordings; docs/targets.md says which was run): vLLM answers ``/version``
 and ``owned_by = "vllm"``; SGLang ``/get_server_info`` (later ``/server_info``) and ``owned_by = "sglang"``;
 ``trtllm-serve`` ``/version`` and ``owned_by = "tensorrt_llm"``; LMDeploy ``owned_by = "lmdeploy"``; llama.cpp
 ``owned_by = "llamacpp"`` and ``/props``; MLC-LLM ``owned_by = "MLC-LLM"``; NIM ``/v1/version`` and ``/v1/metadata``;
