@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, fields
 from enginewatch_db.errors import PlanError
 from enginewatch_db.model import Json
 from enginewatch_harness.gguf_model import LlamaShape
-from enginewatch_harness.load.spec import OPEN_MODES, LoadSpec
 from enginewatch_harness.load.endpoints import ENDPOINTS
+from enginewatch_harness.load.spec import OPEN_MODES, LoadSpec
 
 RANDOM_LLAMA = "random-llama"
 OPEN_LOOP_SLOTS = 8

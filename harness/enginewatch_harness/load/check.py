@@ -147,5 +147,6 @@ def _check_objective(key: str, value: float) -> None:
 
 
 def _whole(name: str, value: int, low: int, high: int = 10_000_000) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+    # Specs are also made from command lines and JSON, so a type may be wrong whatever the annotation says.
+    if type(value) is not int or not low <= value <= high:
         raise UsageError(f"load {name} = {value!r} must be a whole number of at least {low} and at most {high}")

@@ -100,8 +100,9 @@ class Records:
 
     def starts_ns(self) -> Iterator[int]:
         """Yield when each session begins; nothing where the file has no times."""
-        for begin in self.sessions[:-1] if self.at_ns is not None else ():
-            yield self.at_ns[begin]
+        if self.at_ns is not None:
+            for begin in self.sessions[:-1]:
+                yield self.at_ns[begin]
 
 
 def read_dataset(dataset: Dataset, *, turns: int, count_answers: Callable[[list[str]], list[int]] | None) -> Records:
