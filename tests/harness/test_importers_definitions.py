@@ -244,6 +244,28 @@ def test_guidellm_with_a_sample_of_the_requests_gives_the_tools_quantiles():
     assert metrics["output_tokens_s"].value is None
 
 
+def test_guidellm_without_streaming_has_an_e2e_and_no_first_token():
+    value = content("guidellm-0.8-concurrent.json.gz")
+    for item in value["benchmarks"][0]["requests"]["successful"]:
+        for name in ("first_token_iteration", "first_output_token_iteration", "last_token_iteration"):
+            item["info"]["timings"][name] = None
+        item["info"]["timings"]["token_iterations"] = 0
+    run = parse(value)[0]
+    theirs = sorted(item["request_latency"] * 1e9 for item in value["benchmarks"][0]["requests"]["successful"])
+    assert sorted(run.requests["e2e_ns"].to_pylist()) == pytest.approx(theirs, abs=2000)
+    assert metrics_of(run)["ttft_p50_ms"].value is None
+    assert metrics_of(run)["e2e_p50_ms"].value is not None
+
+
+def test_guidellms_zeros_for_no_value_are_no_latencies():
+    value = content("guidellm-0.8-concurrent.json.gz")
+    for benchmark in value["benchmarks"]:
+        benchmark["requests"]["successful"] = benchmark["requests"]["successful"][:5]
+        nothing = {"count": 0, "percentiles": {"p50": 0.0, "p90": 0.0, "p95": 0.0, "p99": 0.0}}
+        benchmark["metrics"]["time_to_first_token_ms"]["successful"] = nothing
+    assert metrics_of(parse(value)[0])["ttft_p50_ms"].value is None
+
+
 # vLLM and its relatives
 
 

@@ -207,8 +207,16 @@ def test_what_cannot_be_imported_is_refused_with_the_reason(text, words):
 
 @pytest.mark.parametrize(
     ("path", "odd"),
-    [(("itls", 2), None), (("ttfts", 0), None), (("start_times", 1), "x"), (("itls", 0, 1), math.nan)]
-    + [(("max_concurrency",), math.nan), (("request_rate",), 1e308), (("input_lens", 0), 0.5), (("errors", 0), {})],
+    [
+        (("itls", 2), None),
+        (("ttfts", 0), None),
+        (("start_times", 1), "x"),
+        (("itls", 0, 1), math.nan),
+        (("max_concurrency",), math.nan),
+        (("request_rate",), 1e308),
+        (("input_lens", 0), 0.5),
+        (("errors", 0), {}),
+    ],
 )
 def test_damage_to_the_lists_of_a_result_is_refused(path, odd):
     refused = take(document(json.dumps(mutated(DOCUMENTS["vllm-0.20-c1.json.gz"], path, odd))))

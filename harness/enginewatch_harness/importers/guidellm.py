@@ -150,15 +150,18 @@ def _request(item: Node, outcome: str, mode: str) -> Request:
 
 
 def _times(item: Node) -> dict[str, int | None]:
+    """Return a request's times; an answer that came whole has no last token, and ends with the request."""
     timings = item.get("info", "timings")
     if timings.is_object:
         names = {"sent": "request_start", "first": "first_token_iteration", "last": "last_token_iteration"}
         names |= {"first_output": "first_output_token_iteration", "targeted": "targeted_start"}
-        return {key: timings.get(name).ns(NS_PER_S) for key, name in names.items()}
+        times = {key: timings.get(name).ns(NS_PER_S) for key, name in names.items()}
+        return {**times, "last": times["last"] or timings.get("request_end").ns(NS_PER_S)}
     found = {"sent": "start_time", "first": "first_token_time", "last": "last_token_time"}
     times = {key: item.get(name).ns(NS_PER_S) for key, name in found.items()}
     targeted = item.get("scheduler_info", "targeted_start_time").ns(NS_PER_S)
-    return {**times, "first_output": None, "targeted": targeted}
+    last_ns = times["last"] or item.get("end_time").ns(NS_PER_S)
+    return {**times, "last": last_ns, "first_output": None, "targeted": targeted}
 
 
 def _since(start_ns: int | None, at_ns: int | None) -> int | None:
@@ -177,8 +180,12 @@ def _error_class(outcome: str, text: str | None) -> str:
 def _told(node: Node) -> dict[str, float]:
     told = {}
     for name, (stem, factor) in STEMS.items():
+        values = node.get("metrics", name, "successful")
+        if not values.get("count").count():
+            # GuideLLM writes zeros for what it has no value of.
+            continue
         for level in LEVELS:
-            value = node.get("metrics", name, "successful", "percentiles", level).at_least(0)
+            value = values.get("percentiles", level).at_least(0)
             if value is not None:
                 told[f"{stem}_{level}_ms"] = value * factor
     return told

@@ -78,6 +78,6 @@ def _merged(run: ImportedRun, metric: MetricValue) -> MetricValue:
     told_wins = key in run.told_wins or key.split("_p")[0] in run.told_wins
     if told_wins and key not in run.told:
         return MetricValue(metric=key, value=None, absent_reason=NOT_TOLD.format(tool=run.tool))
-    if key in run.told and (told_wins or metric.value is None):
+    if key in run.told and (told_wins or run.requests is None):
         return MetricValue(metric=key, value=run.told[key], n=run.completed, source=run.tool)
     return metric
