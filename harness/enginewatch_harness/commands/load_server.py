@@ -40,9 +40,8 @@ def root_url(text: str) -> str:
     Raises:
         UsageError: It is no URL of a server.
     """
-    url = text.strip().rstrip("/")
-    if "://" not in url:
-        url = f"http://{url}"
+    url = text.strip()
+    url = (url if "://" in url else f"http://{url}").rstrip("/")
     parts = urlsplit(url)
     try:
         port = parts.port

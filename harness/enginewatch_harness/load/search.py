@@ -163,7 +163,7 @@ def attainment(runs: Sequence[Attained], z: float = 1.645) -> tuple[float, float
     n = total / _dispersion(runs, share)
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return share, max(0.0, middle - half), min(1.0, middle + half)
+    return share, max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
 def _dispersion(runs: Sequence[Attained], share: float) -> float:

@@ -1,0 +1,439 @@
+"""``enginewatch load`` against a real server of known capacity, and its command line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from enginewatch_db.connect import Reader
+from enginewatch_db.errors import ExitCode, UsageError
+from enginewatch_db.model import Failure, RunStatus
+from enginewatch_db.validity import Reason
+from enginewatch_harness import cli, events
+from enginewatch_harness.commands import load_given, load_rows, load_server, load_summary
+from enginewatch_harness.commands.load import exit_code
+from enginewatch_harness.commands.load_cases import client_is_harmless, level_of, name_of, suffix, throughput_of
+from enginewatch_harness.commands.load_given import Given, loads_of
+from enginewatch_harness.commands.load_live import LiveLoad, PlainLoad
+from enginewatch_harness.load.calibrate import Limit
+from enginewatch_harness.load.knee import Knee, NoKnee
+from enginewatch_harness.load.search import Attained, KneeSearch, Limits, SloSearch
+from enginewatch_harness.load.spec import LoadSpec
+
+
+class SlotServer:
+    """Each of its slots streams a token every ``gap_ms``; more requests wait for a slot."""
+
+    def __init__(self, *, slots: int, gap_ms: float = 2.0, models: tuple[str, ...] = ("m",), **odd: object) -> None:
+        self.slots, self.gap_s, self.models = slots, gap_ms / 1000, models
+        self.streams, self.key = odd.get("streams", True), odd.get("key")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> SlotServer:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _listen(self) -> None:
+        self._free = asyncio.Semaphore(self.slots)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def _stop(self) -> None:
+        self._server.close()
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            while head := (await reader.readuntil(b"\r\n\r\n")).decode():
+                lengths = [int(line[15:]) for line in head.split("\r\n") if line.lower().startswith("content-length:")]
+                body = await reader.readexactly(lengths[0]) if lengths else b""
+                if self.key is not None and f"Bearer {self.key}" not in head:
+                    self._whole(writer, 401, {"error": "no key"})
+                else:
+                    await self._answer(head.split()[1], body, writer)
+        writer.close()
+
+    async def _answer(self, path: str, body: bytes, writer: asyncio.StreamWriter) -> None:
+        if path == "/v1/models":
+            self._whole(writer, 200, {"data": [{"id": name, "owned_by": "test"} for name in self.models]})
+            return
+        if path != "/v1/completions":
+            self._whole(writer, 404, {})
+            return
+        asked = json.loads(body)["max_tokens"]
+        if not self.streams:
+            self._whole(writer, 200, {"choices": [{"text": " x" * asked, "finish_reason": "length"}]})
+            return
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        async with self._free:
+            due = self._loop.time()
+            for number in range(asked):
+                due += self.gap_s
+                await asyncio.sleep(max(0, due - self._loop.time()))
+                end = "length" if number == asked - 1 else None
+                self._event(writer, {"choices": [{"index": 0, "text": f" t{number}", "finish_reason": end}]})
+        self._event(writer, {"choices": [], "usage": {"prompt_tokens": 8, "completion_tokens": asked}})
+        writer.write(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
+
+    def _event(self, writer: asyncio.StreamWriter, data: object) -> None:
+        text = f"data: {json.dumps(data)}\n\n".encode()
+        writer.write(b"%x\r\n%b\r\n" % (len(text), text))
+
+    def _whole(self, writer: asyncio.StreamWriter, status: int, data: object) -> None:
+        text = json.dumps(data).encode()
+        head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
+        writer.write(head.encode() + text)
+
+
+SHORT = ("--isl", "8", "--osl", "8", "--duration-s", "0.4", "--warmup-s", "0.1")
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["load", *arguments])
+    return int(end.value.code or 0)
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """An empty folder to work in, as a user has it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ENGINEWATCH_STORE", raising=False)
+    return tmp_path / ".enginewatch"
+
+
+def test_a_ladder_alone_in_an_empty_folder_is_measured_shown_and_stored(store, capsys):
+    with SlotServer(slots=4) as server:
+        code = call(server.url + "/v1/", "--concurrency", "2,8", "--repeats", "2", *SHORT, "--slo", "ttft_ms=1000")
+    said = capsys.readouterr()
+    assert code in (0, ExitCode.UNFIT)  # a busy host makes the client late, which is what it says then
+    assert "2 streams" in said.out
+    assert "8 streams" in said.out
+    assert "goodput %" in said.out
+    assert "run 4/4" in said.err
+    assert f"stored in {store}" in said.err
+    with Reader.open(store) as opened:
+        found = opened.console("SELECT plan_name, case_key, repeat, status, session_id FROM runs ORDER BY order_idx")
+    rows = [tuple(row.values()) for row in found.to_pylist()]
+    assert len(rows) == 4
+    assert {row[0] for row in rows} == {"load-127.0.0.1-" + server.url.rpartition(":")[2]}
+    assert sorted((row[1], row[2]) for row in rows) == [
+        (f"m/openai/best/c{streams}-i8-o8", repeat) for streams in (2, 8) for repeat in (0, 1)
+    ]
+    assert {row[3] for row in rows} == {"ok"}
+    assert len({row[4] for row in rows}) == 1
+
+
+def test_json_is_one_document_and_a_search_asks_for_its_levels(store, capsys):
+    with SlotServer(slots=3) as server:
+        code = call(
+            server.url, "--find", "knee", "--concurrency", "1-16", "--max-runs", "6", *SHORT, "--json", "--no-store"
+        )
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert code in (0, ExitCode.UNFIT)
+    assert found["schema_version"] == 1
+    assert found["model"] == "m"
+    assert found["store"] is None
+    assert found["runs"] <= 6
+    assert found["levels"][0]["level"] == 1
+    assert found["levels"][0]["metrics"]["output_tokens_s"]["value"] > 0
+    assert found["knee"] is not None
+    assert not store.exists()
+
+
+def test_interrupted_it_keeps_what_was_measured_and_ends_with_130(tmp_path):
+    with SlotServer(slots=4) as server:
+        command = [sys.executable, "-m", "enginewatch_harness.cli", "load", server.url, "--concurrency", "1,2,3,4"]
+        child = subprocess.Popen(
+            [*command, *SHORT], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        lines = []
+        for line in child.stderr:
+            lines.append(line)
+            if line.startswith("run 1/12"):
+                child.send_signal(signal.SIGINT)
+                break
+        out, err = child.communicate()
+    assert child.returncode == ExitCode.INTERRUPTED, "".join(lines) + err
+    assert "the finished runs are in" in err
+    assert "stream" in out
+    with Reader.open(tmp_path / ".enginewatch") as opened:
+        assert opened.console("SELECT * FROM runs").num_rows >= 1
+
+
+@pytest.mark.parametrize(
+    ("odd", "arguments", "code", "words"),
+    [
+        ({"models": ("a", "b")}, (), ExitCode.USAGE, "has 2 models: 'a', 'b'"),
+        ({"models": ()}, (), ExitCode.USAGE, "lists no model"),
+        ({"models": ("llama-8b",)}, ("--model", "lama-8b"), ExitCode.USAGE, "did you mean --model llama-8b?"),
+        ({"key": "secret"}, (), ExitCode.USAGE, "--api-key-env"),
+        ({}, ("--find", "slo"), ExitCode.USAGE, "needs an objective"),
+        ({}, ("--isl", "long"), ExitCode.USAGE, "--isl 'long' is no length"),
+        ({}, ("--rate", "1", "--concurrency", "1"), ExitCode.USAGE, "exclude each other"),
+        ({}, ("--body", "[1]"), ExitCode.USAGE, "--body must be a JSON object"),
+        ({}, ("--api-key-env", "NOT_SET_ANYWHERE"), ExitCode.USAGE, "NOT_SET_ANYWHERE"),
+        ({}, ("--slo", "ttft=1"), ExitCode.USAGE, "slo.ttft"),
+    ],
+)
+def test_mistakes_are_told_in_one_line_before_anything_runs(store, capsys, odd, arguments, code, words):
+    with SlotServer(slots=1, **odd) as server:
+        assert call(server.url, *arguments) == code
+    said = capsys.readouterr()
+    assert words in said.err
+    assert "Traceback" not in said.err
+    assert len(said.err.strip().splitlines()) <= 2
+    assert not store.exists()
+
+
+def test_a_server_that_is_not_there_or_not_one(store, capsys):
+    assert call("127.0.0.1:9") == ExitCode.FAILED
+    assert "no server answers at http://127.0.0.1:9" in capsys.readouterr().err
+    assert call("ftp://x") == ExitCode.USAGE
+    assert "there is no load over ftp://" in capsys.readouterr().err
+    assert call() == ExitCode.USAGE
+    assert "Missing argument 'URL'" in capsys.readouterr().err
+
+
+def test_a_server_that_does_not_stream_fails_with_the_reason(store, capsys):
+    with SlotServer(slots=1, streams=False) as server:
+        assert call(server.url, "--concurrency", "1", "--repeats", "1", *SHORT) == ExitCode.FAILED
+    assert "load_failed" in capsys.readouterr().err
+
+
+def test_calibrate_is_a_word_of_its_own(capsys):
+    assert call("calibrate", "--help") == 0
+    assert " load calibrate [OPTIONS]" in capsys.readouterr().out
+    if len(os.sched_getaffinity(0)) < 64:
+        assert call("calibrate", "--processes", "64") == ExitCode.UNFIT
+        assert "cores" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "root"),
+    [
+        ("localhost:8000", "http://localhost:8000"),
+        ("http://h:1/", "http://h:1"),
+        ("https://h/v1", "https://h"),
+        ("h:1/v1/chat/completions", "http://h:1"),
+        ("http://h:1/team/v1/", "http://h:1/team"),
+        ("[::1]:80", "http://[::1]:80"),
+    ],
+)
+def test_urls_as_people_paste_them(text, root):
+    assert load_server.root_url(text) == root
+
+
+@pytest.mark.parametrize("text", ["", "http://", "h:port", "http://u:p@h:1", "http://h:1/?a=1", "ws://h"])
+def test_what_is_no_url_is_refused(text):
+    with pytest.raises(UsageError):
+        load_server.root_url(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("512", (512, None)),
+        ("uniform:128-512", (320, "uniform:128-512")),
+        ("normal:512:64", (512, "normal:64")),
+        ("lognormal:300:0.5", (300, "lognormal:0.5")),
+        ("data", (512, "data")),
+        ("data:99", (99, "data")),
+    ],
+)
+def test_lengths(text, found):
+    assert load_given.lengths_of(text, "--isl") == found
+
+
+def test_modes_and_levels():
+    assert loads_of(Given()).levels == (1, 8, 32)
+    poisson = loads_of(Given(rate="2-8"))
+    assert (poisson.mode, poisson.by_rate, poisson.levels) == ("poisson", True, (2, 4, 8))
+    spec = poisson.spec(4)
+    assert (spec.rate_rps, spec.concurrency, spec.mode) == (4, 1024, "poisson")
+    steps = loads_of(Given(steps="2:10,8:5.5"))
+    assert (steps.mode, steps.spec(0).steps) == ("steps", ((2, 10), (8, 5.5)))
+    assert max(loads_of(Given(find="knee")).levels) == 256
+    for wrong in (
+        Given(mode="poisson"),
+        Given(mode="closed", rate="1"),
+        Given(mode="gamma", concurrency="3"),
+        Given(steps="2:10", find="knee"),
+        Given(steps="2;10"),
+        Given(prefixes="8"),
+        Given(speed=2.0),
+        Given(slo=("ttft_ms",)),
+    ):
+        with pytest.raises(UsageError):
+            loads_of(wrong)
+
+
+def test_keys_say_what_differs():
+    assert suffix(LoadSpec(mode="closed", concurrency=8)) == "c8-i64-o32"
+    assert suffix(LoadSpec(mode="gamma", rate_rps=2.5, burstiness=2)) == "gamma2.5rps-b2-i64-o32"
+    assert suffix(LoadSpec(mode="closed", isl_dist="uniform:8-16", turns=3)) == "c1-i64~uniform-8-16-o32-t3"
+    assert level_of(LoadSpec(mode="poisson", rate_rps=2.5)) == "2.5 req/s"
+    assert name_of("meta-llama/Llama-3.1-8B") == "meta-llama-Llama-3.1-8B"
+    assert name_of("///") == "unnamed"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (0, "0"), (0.012345, "0.012"), (1.23456, "1.235"), (123.456, "123.5"), (98_765.4, "98,770")],
+)
+def test_numbers(value, text):
+    assert load_rows.number(value) == text
+
+
+def metrics(**values: float) -> dict[str, float]:
+    return {"output_tokens_s": 100.0, "tokens_s_per_user": 50.0, "e2e_p50_ms": 100.0, **values}
+
+
+@pytest.fixture
+def load_run(make_run):
+    """A run of a load with given metrics and reasons."""
+    from dataclasses import replace
+
+    from enginewatch_db.metrics import MetricValue
+
+    def build(key: str = "c1", reasons: tuple[str, ...] = (), failure: Failure | None = None, **values: float):
+        record, _ = make_run()
+        found = tuple(MetricValue(metric=name, value=value) for name, value in metrics(**values).items())
+        return replace(
+            record,
+            case_key=key,
+            metrics=() if failure else found,
+            reasons=tuple(Reason(code=code) for code in reasons),
+            failure=failure,
+            status=RunStatus.FAILED if failure else RunStatus.OK,
+        )
+
+    return build
+
+
+CASES = {"c1": LoadSpec(mode="closed", concurrency=1), "c8": LoadSpec(mode="closed", concurrency=8)}
+
+
+def found_of(records, **changes) -> load_summary.Found:
+    base = {"by_rate": False, "search": None, "knee": None, "slo": {}, "slo_share": 95.0}
+    return load_summary.Found(rows=tuple(load_rows.rows_of(records, CASES)), **{**base, **changes})
+
+
+def test_exit_codes(load_run):
+    good, bound = load_run(), load_run(reasons=("client_bound",))
+    bad = load_run(failure=Failure(code="load_failed", message="no"))
+    assert exit_code((good, bad)) == 0
+    assert exit_code((bad,)) == ExitCode.FAILED
+    assert exit_code(()) == ExitCode.FAILED
+    assert exit_code((bound, bad)) == ExitCode.UNFIT
+    assert exit_code((bound,), answered=True) == 0
+    assert exit_code((bound, good)) == 0
+
+
+def test_a_late_client_leaves_the_throughput_of_long_requests(load_run):
+    late = {"client_cpu_pct": 5.0, "loop_lateness_p99_ms": 4.0}
+    assert throughput_of(load_run(reasons=("client_bound",), **late), by_rate=False) == 100.0
+    short = load_run(reasons=("client_bound",), **{**late, "e2e_p50_ms": 50.0})
+    assert not client_is_harmless(short)
+    assert throughput_of(short, by_rate=False) is None
+    busy = load_run(reasons=("client_bound",), **{**late, "client_cpu_pct": 95.0})
+    assert throughput_of(busy, by_rate=False) is None
+    assert throughput_of(load_run(reasons=("load_not_steady",)), by_rate=False) == 100.0
+    assert throughput_of(load_run(reasons=("server_died",)), by_rate=False) is None
+
+
+def test_the_summary_says_what_dominates_what(load_run):
+    records = [load_run("c1", output_tokens_s=value, tokens_s_per_user=value / 2) for value in (100.0, 101.0, 99.0)] + [
+        load_run("c8", output_tokens_s=value, tokens_s_per_user=value / 4) for value in (50.0, 51.0, 49.0)
+    ]
+    lines = load_summary.frontier_lines(found_of(records))
+    assert "1 streams: 100.00 [97.54, 102.5] tok/s" in lines[1]
+    assert "dominated: 1 streams bring more of both" in lines[2]
+    content = load_summary.as_json(found_of(records), records, label="x")
+    assert [level["on_frontier"] for level in content["levels"]] == [True, False]
+    assert content["label"] == "x"
+    json.dumps(content)
+
+
+def test_the_summary_tells_the_knee_its_interval_and_its_doubts(load_run):
+    knee = Knee(
+        load=8.1, ci_low=6.0, ci_high=10.0, throughput=800, slope_before=1, slope_after=0, sharpness=16,
+        residual_sd=0.02, points=12,
+    )  # fmt: skip
+    search = KneeSearch(limits=Limits(low=1, high=64, whole=True), answer=knee, spent=12)
+    text = "\n".join(load_summary.knee_lines(found_of([load_run(reasons=("client_bound",))], knee=knee, search=search)))
+    assert "Knee: 8.10 streams [6.00, 10.0]" in text
+    assert "wider than ±10%" in text
+    assert "late in 1 runs" in text
+    assert load_summary.knee_lines(found_of([], knee=NoKnee(code="x", why="because"))) == ["No knee: because."]
+
+
+def test_the_summary_tells_the_slo_limit(load_run):
+    search = SloSearch(limits=Limits(low=1, high=64, whole=True))
+    while asked := search.ask():
+        search.feed(asked, [Attained(good=1000 if asked[0].level <= 5 else 100, total=1000)])
+    text = "\n".join(load_summary.slo_lines(found_of([], search=search, slo={"ttft_ms": 200.0})))
+    assert "Highest load that meets the SLO (95 % of requests with ttft ≤ 200 ms): 5 streams; 6 miss it" in text
+    assert "5 streams: 100.0% good" in text
+
+
+def test_troubles_are_told_once_with_what_to_do(load_run):
+    failure = Failure(code="load_failed", message="no request completed", remedy="try one by hand")
+    lines = load_summary.trouble_lines(
+        [load_run(failure=failure), load_run(failure=failure), load_run(reasons=("client_bound", "host_busy"))]
+    )
+    assert lines[0] == "load_failed: no request completed → try one by hand"
+    assert [line.split(",")[0] for line in lines[1:]] == ["client_bound", "host_busy"]
+    assert "does not count" in lines[1]
+    assert "counts with care" in lines[2]
+
+
+def test_a_calibration_tells_within_or_beyond(load_run):
+    records = [load_run(output_tokens_s=1000.0, client_processes=2.0)]
+    limit = Limit(processes=2, streams=10, tokens_s=600.0, by="client", why="x")
+    assert "500.0 tok/s per process, within" in load_summary.within_line(records, limit)
+    assert "beyond" in load_summary.within_line([load_run(output_tokens_s=700.0)], limit)
+
+
+def test_progress_in_lines_and_in_a_live_table(load_run, capsys):
+    happened = [
+        events.Started(session_id="s", plan_name="p", cases=2, total=2, done=0, estimate_s=5),
+        events.RunStarted(case_key="c1", repeat=0, number=1, total=2, eta_s=5),
+        events.RunProgress(case_key="c1", n=7, median_ms=12.0),
+        events.RunFinished(record=load_run("c1"), number=1, total=2, wall_s=1.0),
+        events.RunFinished(
+            record=load_run("c8", failure=Failure(code="timeout", message="slow")), number=2, total=2, wall_s=1.0
+        ),
+        events.Note(text="by the way"),
+    ]
+    for make in (PlainLoad, LiveLoad):
+        with make(CASES, with_slo=False, about="load on x") as show:
+            for event in happened:
+                show(event)
+        said = capsys.readouterr().err
+        assert "load on x; up to 2 runs" in said
+        assert "failed (timeout): slow" in said
+        assert "by the way" in said
+    with PlainLoad(CASES, with_slo=False, about="") as show:
+        show(happened[3])
+    assert "run 1/2 1 stream: 100.0 out tok/s" in capsys.readouterr().err
