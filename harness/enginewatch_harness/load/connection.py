@@ -172,8 +172,10 @@ class Connection(asyncio.Protocol):
             self._owner.lost(self)
             return
         self._read_ns = time.monotonic_ns()
-        if exchange.first_byte_ns is None and not exchange.new_connection and self._closed_before(exc):
+        unanswered = exchange.first_byte_ns is None and not exchange.new_connection
+        if unanswered:
             self._owner.lost(self)
+        if unanswered and self._closed_before(exc):
             self._owner.resend(exchange)
         elif exc is not None:
             self._end(exchange, ErrorClass.RESET, str(exc) or type(exc).__name__)
@@ -188,11 +190,11 @@ class Connection(asyncio.Protocol):
         """Return whether the server had closed the idle connection when the request came: no failure of either.
 
         A close that acknowledges the request, and a reset, come from a server that had the connection open. Only
-        while no connection has been used twice may a reset be the habit of closing after each answer.
+        while no connection has been used twice may they be the habit of closing after each answer.
         """
-        if exc is None or isinstance(exc, BrokenPipeError):
-            return not self._reached
-        return self.answered_ns is not None and not self._owner.reuse_works
+        if self.answered_ns is not None and not self._owner.reuse_works:
+            return True
+        return (exc is None or isinstance(exc, BrokenPipeError)) and not self._reached
 
     # --- httptools' side
 
