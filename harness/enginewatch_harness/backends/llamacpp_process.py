@@ -19,6 +19,7 @@ from enginewatch_harness.backends.llamacpp_server import Settings, arguments
 
 MODULE = "enginewatch_harness.backends.llamacpp_server"
 POLL_S = 0.01
+LOG_S = 5.0
 STOP_GRACE_S = 5.0
 PROBE_TIMEOUT_S = 1.0
 
@@ -96,6 +97,7 @@ class ServerProcess:
         while time.monotonic() < deadline:
             event = event or self._first_line()
             if event is not None and event["event"] == "failed":
+                self._wait_for_the_log(min(deadline, time.monotonic() + LOG_S))
                 raise self._refusal(str(event["code"]), str(event["message"]))
             if event is not None and _is_healthy(str(event["url"])):
                 load_time_s = (time.monotonic_ns() - self._began_ns) / 1e9
@@ -110,6 +112,11 @@ class ServerProcess:
             code="server_not_ready",
             remedy="raise the option ready_timeout_s, or use a smaller model",
         )
+
+    def _wait_for_the_log(self, until: float) -> None:
+        """Let the server end: llama.cpp logs from a thread of its own, which empties itself only then."""
+        while self.ended() is None and time.monotonic() < until:
+            time.sleep(POLL_S)
 
     def _first_line(self) -> Json | None:
         """Return the line that it prints when it listens, or cannot."""
