@@ -52,8 +52,9 @@ class TrendState:
 class RunState:
     """Run: which run (a UUID or the beginning of one), which GPU of it, which shape of its distribution.
 
-    ``case``, ``series`` and ``metric`` are the Trend that it was opened from. Streamlit (1.67) puts them into the
-    browser's history under the Trend's path before it changes the page, so Back returns to the same Trend.
+    ``case``, ``series`` and ``metric`` are the Trend that it was opened from, ``metric`` and those below it the
+    Serving. Streamlit (1.67) puts them into the browser's history under the old page's path before it changes the
+    page, so Back returns to the same view.
     """
 
     PATH: ClassVar[str] = "run"
@@ -63,11 +64,20 @@ class RunState:
     case: str | None = None
     series: str | None = None
     metric: str | None = None
+    workload: str | None = None
+    model: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    session: str | None = None
+    counted: bool = False
+    per: str = "server"
+    load: str | None = None
+    slo: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunsState:
-    """Runs: the filters of the list."""
+    """Runs: the filters of the list; those below ``case`` are the Serving that it was opened from, see ``RunState``."""
 
     PATH: ClassVar[str] = "runs"
     session: str | None = None
@@ -77,6 +87,13 @@ class RunsState:
     status: str | None = None
     valid: str | None = None
     case: str | None = None
+    model: str | None = None
+    device: str | None = None
+    counted: bool = False
+    per: str = "server"
+    load: str | None = None
+    metric: str | None = None
+    slo: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +139,11 @@ def _read(name: str, default: object, text: str | None) -> str | bool | object |
     if name in CHOICES and text not in CHOICES[name]:
         return default
     return text
+
+
+def from_serving(kind: type[State], view: ServingState, **own: str) -> State:
+    """Return the state of a page that is opened from a Serving: its own, and the Serving's for the way back."""
+    return kind(**{field.name: getattr(view, field.name) for field in fields(view)} | own)
 
 
 def to_query(state: PageState) -> dict[str, str]:

@@ -94,12 +94,13 @@ def test_every_page_is_drawn(served, browser_page, rich, theme):
             ("?verdict=regressed", "1 failed and 2 regressed"),
             ("trend?case=encoder/onnxruntime/int8/b8&metric=latency_p50_ms", "all of it lies beyond 5 %"),
             (f"run?id={run_id}", "the power cap of 700 W held the clock down"),
+            ("serving?slo=300", "levels of 1 configuration"),
             ("sql?q=SELECT 42 AS answer", "1 row, 1 column"),
         ):
             page.goto(f"{running.url}/{path}")
             shows(page, text)
             shows(page, "Overview")
-            if path.startswith(("trend", "run?")):
+            if path.startswith(("trend", "run?", "serving")):
                 page.locator(".js-plotly-plot .main-svg").first.wait_for(state="visible")
             assert_fine(page, complaints)
         background = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).backgroundColor")
@@ -131,4 +132,24 @@ def test_from_a_tile_to_the_trend_to_a_run_and_back(served, browser_page, rich):
         assert "metric=latency_p99_ms" in page.url
         page.go_back()
         shows(page, "latency p50 of encoder/onnxruntime/int8/b8")
+        assert_fine(page, complaints)
+
+
+def test_from_a_load_level_to_its_runs_and_back(served, browser_page, ladder):
+    page, complaints = browser_page("dark")
+    with served(ladder.workspace) as running:
+        page.goto(f"{running.url}/serving?slo=200")
+        shows(page, "at concurrency 16")
+        # The last trace is the level that does not count: a cross, alone.
+        point = page.locator(".js-plotly-plot .scatterlayer").first.locator(".point").last
+        point.scroll_into_view_if_needed()
+        point.wait_for(state="visible")
+        box = point.bounding_box()
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.wait_for_url(re.compile(r"/runs\?case=chat%2Fopenai%2Ffp8%2Fc256"))
+        page.get_by_role("heading", name="3 runs").wait_for(state="visible")
+        page.go_back()
+        shows(page, "at concurrency 16")
+        assert "/serving?" in page.url
+        assert "slo=200" in page.url
         assert_fine(page, complaints)

@@ -19,6 +19,7 @@ from enginewatch_dashboards.state import (
     ServingState,
     SqlState,
     TrendState,
+    from_serving,
     href,
     parse,
     to_query,
@@ -83,3 +84,11 @@ def test_wrong_values_become_the_default():
     assert parse(TrendState, {"axis": "sideways", "zero": "maybe", "dots": "FALSE"}) == TrendState(dots=False)
     assert parse(SqlState, {"q": "x" * (MAX_QUERY_CHARS + 1)}) == SqlState()
     assert parse(RunsState, {"status": "exploded"}) == RunsState()
+
+
+def test_the_way_back_to_a_serving_is_kept():
+    view = ServingState(model="llama", counted=True, per="gpu", load="open", metric="itl_p99_ms", slo="20", session="s")
+    for kind, own in ((RunState, {"id": "0193"}), (RunsState, {"case": "chat/openai/fp8/c1"})):
+        opened = from_serving(kind, view, **own)
+        assert parse(ServingState, to_query(opened)) == view
+        assert own.items() <= to_query(opened).items()

@@ -12,7 +12,7 @@ from enginewatch_dashboards.components.inputs import switch
 from enginewatch_dashboards.components.links import go
 from enginewatch_dashboards.figures import serving as figures
 from enginewatch_dashboards.serving import Configuration, Level
-from enginewatch_dashboards.state import RunsState, RunState, ServingState, to_query
+from enginewatch_dashboards.state import RunsState, RunState, ServingState, from_serving, to_query
 
 SIDE_PX = 420
 
@@ -59,7 +59,7 @@ def draw(
             chosen
         )
     if chosen:
-        _open(next(level for line in lines for level in line.levels if chosen in level.run_ids))
+        _open(next(level for line in lines for level in line.levels if chosen in level.run_ids), state)
 
 
 def _of_kind(lines: Sequence[Configuration], state: ServingState) -> list[Configuration]:
@@ -100,7 +100,7 @@ def _against(
     return None
 
 
-def _open(level: Level) -> None:
+def _open(level: Level, state: ServingState) -> None:
     if level.n_runs == 1:
-        go(RunState(id=level.run_ids[0]))
-    go(RunsState(case=level.case_key, session=level.session_id))
+        go(from_serving(RunState, state, id=level.run_ids[0]))
+    go(from_serving(RunsState, state, case=level.case_key))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from enginewatch_dashboards import format as fmt
@@ -59,7 +61,7 @@ def _filters(store: Store, state: RunsState) -> RunsState:
     with grid.cell():
         cases = sorted({case for row in values for case in row["cases"]})
         found["case"] = select("Case", cases, param="case", value=state.case, any_word="all")
-    return RunsState(**found)
+    return replace(RunsState(), **found)
 
 
 frame.show(draw)
