@@ -6,7 +6,6 @@ import os
 import shlex
 import sys
 import time
-from collections import Counter
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +19,7 @@ from enginewatch_harness.backends.base import Availability, Context, Job, Measur
 from enginewatch_harness.backends.llamacpp_options import RANDOM_LLAMA, LlamaCppOptions, parse_options, split_cores
 from enginewatch_harness.backends.llamacpp_process import MODULE, Listening, ServerProcess
 from enginewatch_harness.backends.llamacpp_server import Settings, arguments
+from enginewatch_harness.load import outcome
 from enginewatch_harness.load.driver import spare_connections
 from enginewatch_harness.load.generator import LoadResult, run_load
 from enginewatch_harness.load.spec import LoadSpec
@@ -29,7 +29,7 @@ from enginewatch_harness.targets.scraper import Found, Scraper
 from enginewatch_harness.targets.watch import Phases, ServerSide, server_side
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 TEMPLATE_TOKENS = 64
 """Most that a chat template puts around a message, with a vocabulary of bytes."""
@@ -41,8 +41,6 @@ CONTEXT_STEP = 256
 """llama.cpp pads each slot's context to this."""
 
 NOT_SCRAPED = "not asked for: set options.server_metrics = true"
-
-PARTIAL = "llm_requests.partial.parquet"
 
 
 class LlamaCppBackend:
@@ -200,39 +198,18 @@ def _check_fit(job: Job, load: LoadSpec, facts: gguf_model.GgufFacts) -> None:
 
 def _require_result(result: LoadResult, server: ServerProcess, work_dir: Path) -> None:
     """Turn a load that says nothing about the engine into an error that keeps what was measured."""
-    how = server.ended()
-    completed = result.requests.filter(_completed(result.requests)).num_rows
-    if how is None and completed:
+    how, done = server.ended(), outcome.completed(result.requests)
+    if how is None and done:
         return
-    import pyarrow.parquet as pq
-
-    pq.write_table(result.requests, work_dir / PARTIAL)
-    if how is not None:
-        raise BackendError(
-            f"llama.cpp's server was {how} under load, after {completed} completed requests of the measuring "
-            f"phase: {server.log_tail()}",
-            code="server_died",
-            remedy=f"read {work_dir}/llamacpp.stderr.log; what was measured is in {work_dir / PARTIAL}",
-        )
-    errors = Counter(str(text) for text in result.requests["error"].to_pylist() if text)
-    if errors:
-        text, count = errors.most_common(1)[0]
-        raise BackendError(
-            f"no request of the measuring phase completed; {count} of {result.requests.num_rows} say: {text}",
-            code="load_failed",
-            remedy=f"read {work_dir}/llamacpp.stderr.log",
-        )
+    kept = outcome.keep(result.requests, work_dir)
+    if how is None:
+        raise outcome.nothing_completed(result.requests, remedy=f"read {work_dir}/llamacpp.stderr.log")
     raise BackendError(
-        "no request started and completed for the measuring phase",
-        code="no_samples",
-        remedy="raise duration_s, or the rate of the load",
+        f"llama.cpp's server was {how} under load, after {done} completed requests of the measuring "
+        f"phase: {server.log_tail()}",
+        code="server_died",
+        remedy=f"read {work_dir}/llamacpp.stderr.log; what was measured is in {kept}",
     )
-
-
-def _completed(requests: pa.Table) -> pa.ChunkedArray:
-    import pyarrow.compute as pc
-
-    return pc.and_(pc.equal(requests["phase"], "measure"), pc.equal(requests["status"], "ok"))
 
 
 def _measurement(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import EngineRecord, Json, Phase
 from enginewatch_harness.backends.base import Availability, Context, Job, Measurement
 from enginewatch_harness.backends.openai_options import OpenAiOptions, headers_of, parse_options
+from enginewatch_harness.load import outcome
 from enginewatch_harness.load.generator import LoadResult, run_load
 from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.load.synthetic import context_tokens
@@ -28,13 +28,11 @@ from enginewatch_harness.targets.server import LaunchedServer
 from enginewatch_harness.targets.watch import Phases, ServerSide, per_gpu, server_side
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
+SEED_LIMIT = 1 << 31
 UNKNOWN_DEVICE = "unknown"
 """Device of a server behind a URL: nothing in HTTP tells it."""
-
-PARTIAL = "llm_requests.partial.parquet"
-SEED_LIMIT = 1 << 31
 
 
 class OpenAiBackend:
@@ -198,46 +196,25 @@ def _target(job: Job, options: OpenAiOptions, headers: dict[str, str], reached: 
 
 def _require_result(result: LoadResult, launched: LaunchedServer | None, work_dir: Path) -> None:
     """Turn a load that says nothing about the server into an error that keeps what was measured."""
-    completed = result.requests.filter(_completed(result.requests)).num_rows
+    done = outcome.completed(result.requests)
     died = next((reason.detail for reason in result.reasons if reason.code == "server_died"), None)
     if launched is not None and (how := launched.ended()) is not None:
         died = how
-    if completed and died is None:
+    if done and died is None:
         return
-    import pyarrow.parquet as pq
-
-    pq.write_table(result.requests, work_dir / PARTIAL)
-    kept = f"what was measured is in {work_dir / PARTIAL}"
-    if died is not None and launched is not None:
+    kept = f"what was measured is in {outcome.keep(result.requests, work_dir)}"
+    if died is None:
+        raise outcome.nothing_completed(result.requests, remedy=f"try one request by hand; {kept}")
+    if launched is not None:
         raise launched.failure(
-            f"died under load ({died}), after {completed} completed requests of the measuring phase; {kept}",
+            f"died under load ({died}), after {done} completed requests of the measuring phase; {kept}",
             code="server_died",
-        )
-    if died is not None:
-        raise BackendError(
-            f"the server died under load, after {completed} completed requests of the measuring phase: {died}",
-            code="server_died",
-            remedy=f"read its log; {kept}",
-        )
-    errors = Counter(str(text) for text in result.requests["error"].to_pylist() if text)
-    if errors:
-        text, count = errors.most_common(1)[0]
-        raise BackendError(
-            f"no request of the measuring phase completed; {count} of {result.requests.num_rows} say: {text}",
-            code="load_failed",
-            remedy=f"try one request by hand; {kept}",
         )
     raise BackendError(
-        "no request started and completed for the measuring phase",
-        code="no_samples",
-        remedy="raise duration_s, or the rate of the load",
+        f"the server died under load, after {done} completed requests of the measuring phase: {died}",
+        code="server_died",
+        remedy=f"read its log; {kept}",
     )
-
-
-def _completed(requests: pa.Table) -> pa.ChunkedArray:
-    import pyarrow.compute as pc
-
-    return pc.and_(pc.equal(requests["phase"], "measure"), pc.equal(requests["status"], "ok"))
 
 
 def _measurement(
