@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from enginewatch_db.errors import BackendError
 from enginewatch_db.metrics import MetricValue
@@ -26,9 +26,6 @@ from enginewatch_harness.targets.reach import Reached, reach
 from enginewatch_harness.targets.scraper import Found, Scraper, find, named
 from enginewatch_harness.targets.server import LaunchedServer
 from enginewatch_harness.targets.watch import Phases, ServerSide, per_gpu, server_side
-
-if TYPE_CHECKING:
-    pass
 
 SEED_LIMIT = 1 << 31
 UNKNOWN_DEVICE = "unknown"
