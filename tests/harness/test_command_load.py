@@ -20,7 +20,14 @@ from enginewatch_db.validity import Reason
 from enginewatch_harness import cli, events
 from enginewatch_harness.commands import load_given, load_rows, load_server, load_summary
 from enginewatch_harness.commands.load import exit_code
-from enginewatch_harness.commands.load_cases import client_is_harmless, level_of, name_of, suffix, throughput_of
+from enginewatch_harness.commands.load_cases import (
+    attained_of,
+    client_is_harmless,
+    level_of,
+    name_of,
+    suffix,
+    throughput_of,
+)
 from enginewatch_harness.commands.load_given import Given, loads_of
 from enginewatch_harness.commands.load_live import LiveLoad, PlainLoad
 from enginewatch_harness.load.calibrate import Limit
@@ -360,6 +367,27 @@ def test_a_late_client_leaves_the_throughput_of_long_requests(load_run):
     assert throughput_of(busy, by_rate=False) is None
     assert throughput_of(load_run(reasons=("load_not_steady",)), by_rate=False) == 100.0
     assert throughput_of(load_run(reasons=("server_died",)), by_rate=False) is None
+
+
+def test_what_meets_the_slo_in_spite_of_a_late_client_counts(load_run):
+    from dataclasses import replace
+
+    def run(share: float, *reasons: str, **values: float):
+        late = {"client_cpu_pct": 5.0, "loop_lateness_p99_ms": 4.0, "goodput_pct": share, **values}
+        record = load_run(reasons=reasons, **late)
+        return replace(record, metrics=tuple(replace(item, n=200) for item in record.metrics))
+
+    def read(record, *, by_rate: bool = False):
+        return attained_of(record, by_rate=by_rate, target=0.95)
+
+    assert read(run(97.0)) == Attained(good=194, total=200)
+    assert read(run(50.0)) == Attained(good=100, total=200)
+    assert read(run(97.0, "client_bound")) == Attained(good=194, total=200)
+    assert read(run(50.0, "client_bound")) is None
+    assert read(run(97.0, "client_bound", client_cpu_pct=99.0)) is None
+    assert read(run(97.0, "load_not_steady")) == Attained(good=194, total=200)
+    assert read(run(97.0, "load_not_steady"), by_rate=True) == Attained(good=0, total=200)
+    assert read(load_run()) is None
 
 
 def test_the_summary_says_what_dominates_what(load_run):

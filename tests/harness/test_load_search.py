@@ -138,6 +138,16 @@ def test_an_unsure_level_is_repeated_and_the_answer_says_so():
     assert "highest load" in str(answer.why)
 
 
+def test_repeats_that_bring_nothing_count_as_repeats():
+    search = SloSearch(limits=Limits(low=1, high=64, whole=True))
+    levels = []
+    while asked := search.ask():
+        levels.append(asked[0].level)
+        search.feed(asked, [Attained(good=48, total=50) if levels.count(asked[0].level) == 1 else None])
+        assert levels.count(asked[0].level) <= 3
+    assert levels[-1] == 64
+
+
 def test_a_sure_level_needs_one_run():
     search = SloSearch(limits=Limits(low=1, high=2, whole=True))
     spent = 0
@@ -167,7 +177,8 @@ def test_runs_that_bring_nothing_are_tried_three_times_and_then_fail():
         levels.append(asked[0].level)
         search.feed(asked, [Attained(good=1000, total=1000) if asked[0].level < 4 else None])
     assert levels == [1, 2, 4, 4, 4, 3]
-    assert search.answer().passes == 3
+    answer = search.answer()
+    assert (answer.passes, answer.closed, answer.why) == (3, False, "no run at 4 counts")
 
 
 @given(good=st.integers(0, 400), more=st.integers(0, 400))

@@ -195,13 +195,18 @@ def throughput_of(record: RunRecord, *, by_rate: bool) -> float | None:
     return value_of(record, "requests_s" if by_rate else "output_tokens_s") or None
 
 
-def attained_of(record: RunRecord, *, by_rate: bool) -> Attained | None:
-    """Return how many requests met the SLO; none in a run that failed, or in an open loop whose queue grew."""
-    if record.status is not RunStatus.OK or any(reason.code == "client_bound" for reason in record.reasons):
-        return None
+def attained_of(record: RunRecord, *, by_rate: bool, target: float) -> Attained | None:
+    """Return how many requests met the SLO; none in an open loop whose queue grew, ``None`` where nobody can tell.
+
+    A late client only makes latencies longer: where it still offered the load, what meets the SLO in spite of it
+    counts, and what does not may be the client's fault.
+    """
     item = next((item for item in record.metrics if item.metric == "goodput_pct"), None)
-    if item is None or item.value is None or not item.n:
+    if record.status is not RunStatus.OK or item is None or item.value is None or not item.n:
         return None
-    if by_rate and any(reason.code == "load_not_steady" for reason in record.reasons):
+    codes = {reason.code for reason in record.reasons}
+    if "client_bound" in codes and not (client_is_harmless(record) and item.value >= 100 * target):
+        return None
+    if by_rate and "load_not_steady" in codes:
         return Attained(good=0, total=item.n)
     return Attained(good=round(item.value / 100 * item.n), total=item.n)

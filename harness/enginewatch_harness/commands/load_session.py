@@ -81,8 +81,10 @@ class LoadTest:
 
     @property
     def answered(self) -> bool:
-        """Whether a search found its knee."""
-        return isinstance(self.search, KneeSearch) and isinstance(self.search.answer, Knee)
+        """Whether a search found its answer."""
+        if isinstance(self.search, SloSearch):
+            return self.search.answer().closed
+        return self.search is not None and isinstance(self.search.answer, Knee)
 
     @property
     def _with_slo(self) -> bool:
@@ -228,7 +230,10 @@ def _source(maker: CaseMaker, load: Given) -> tuple[LadderSource | SearchSource[
         ), knee
     slo = SloSearch(limits=limits, target=load.slo_share / 100, max_repeats=load.repeats or REPEATS)
     return SearchSource(
-        maker=maker, search=slo, read=lambda record: attained_of(record, by_rate=loads.by_rate), total=load.max_runs
+        maker=maker,
+        search=slo,
+        read=lambda record: attained_of(record, by_rate=loads.by_rate, target=slo.target),
+        total=load.max_runs,
     ), slo
 
 

@@ -256,7 +256,8 @@ class SloSearch:
         )
 
     def _open(self, verdict: LevelVerdict) -> bool:
-        return not verdict.sure and verdict.runs < self.max_repeats
+        tried = verdict.runs + self.blank.get(verdict.level, 0)
+        return not verdict.sure and tried < self.max_repeats
 
     def bracket(self) -> tuple[float | None, float | None]:
         """Return the highest level below every failure that passes, and the lowest that fails."""
@@ -302,13 +303,19 @@ class SloSearch:
         ends = [known[level] for level in (passes, fails) if level is not None]
         sure = bool(ends) and all(item.sure for item in ends)
         closed = fails is not None and passes is not None and self._between(passes, fails) is None
+        closed = closed and not self._nothing_counts(fails)
         return SloAnswer(
             passes=passes, fails=fails, sure=sure, closed=closed, runs=self.spent, why=self._why(passes, fails, closed)
         )
 
+    def _nothing_counts(self, level: float | None) -> bool:
+        return level is not None and self.blank.get(level, 0) >= TRIES
+
     def _why(self, passes: float | None, fails: float | None, closed: bool) -> str | None:
         if closed:
             return None
+        if fails is not None and self._nothing_counts(fails):
+            return f"no run at {fails:g} counts"
         if passes is None and fails is not None:
             return f"the lowest load, {fails:g}, misses the SLO already"
         if fails is None and passes is not None and passes >= self.limits.high * (1 - 1e-9):
