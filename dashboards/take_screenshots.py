@@ -39,6 +39,8 @@ FLAGS = [
 ]
 READY_S, QUIET_MS, MAX_WAIT_MS = 60, 700, 30_000
 MAX_HEIGHT = 9_000
+MAX_GROWTHS = 5
+"""A page may grow while it is being measured, since charts come last."""
 
 _SETTLED = """(quiet) => new Promise((resolve) => {
   let timer = setTimeout(resolve, quiet);
@@ -54,12 +56,12 @@ _CONTENT = """() => {
 
 RUNS_SQL = """
 WITH shown AS (
-  SELECT r.run_id, r.started_at, coalesce(s.concurrency, s.batch, 0) AS load,
+  SELECT r.run_id, r.started_at, r.valid, coalesce(s.concurrency, s.batch, 0) AS load,
     CASE WHEN s.concurrency > 1 THEN 'run-llm' WHEN s.concurrency IS NOT NULL THEN 'run-llm-single'
       WHEN s.device ILIKE '%nvidia%' THEN 'run-gpu' ELSE 'run-cpu' END AS name
   FROM runs r JOIN series s USING (series_id) WHERE r.status = 'ok'
 )
-SELECT name, arg_max(run_id, (load, started_at))::VARCHAR AS run_id FROM shown GROUP BY name
+SELECT name, arg_max(run_id, (valid, load, started_at))::VARCHAR AS run_id FROM shown GROUP BY name
 UNION ALL
 SELECT 'run-failed', arg_max(run_id, started_at)::VARCHAR FROM runs WHERE status = 'failed' HAVING count(*) > 0
 """
@@ -131,8 +133,12 @@ def shoot(context: BrowserContext, address: str, target: Path, *, width: int, he
     page.set_viewport_size({"width": width, "height": height})
     page.goto(address)
     settle(page)
-    page.set_viewport_size({"width": width, "height": max(height, min(int(page.evaluate(_CONTENT)), MAX_HEIGHT))})
-    page.evaluate(_SETTLED, QUIET_MS)
+    for _ in range(MAX_GROWTHS):
+        needed = max(height, min(int(page.evaluate(_CONTENT)), MAX_HEIGHT))
+        if page.viewport_size and page.viewport_size["height"] == needed:
+            break
+        page.set_viewport_size({"width": width, "height": needed})
+        settle(page)
     page.screenshot(path=target)
     page.close()
 

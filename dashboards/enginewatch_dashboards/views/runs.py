@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import streamlit as st
 
 from enginewatch_dashboards import format as fmt
@@ -61,7 +59,7 @@ def _filters(store: Store, state: RunsState) -> RunsState:
     with grid.cell():
         cases = sorted({case for row in values for case in row["cases"]})
         found["case"] = select("Case", cases, param="case", value=state.case, any_word="all")
-    return replace(RunsState(), **found)
+    return parse(RunsState, {name: value for name, value in found.items() if value})
 
 
 frame.show(draw)
