@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 HD_MAX_N = 20_000
 """Above this many samples the Harrell-Davis weights span so few ranks that the plain estimate is the same."""
@@ -47,7 +47,7 @@ def harrell_davis(ordered: NDArray[np.float64], q: float) -> float:
     n = ordered.size
     if n == 1 or n > HD_MAX_N:
         return float(np.quantile(ordered, q))
-    edges = stats.beta.cdf(np.arange(n + 1) / n, (n + 1) * q, (n + 1) * (1 - q))
+    edges = special.betainc((n + 1) * q, (n + 1) * (1 - q), np.arange(n + 1) / n)
     return float(np.diff(edges) @ ordered)
 
 
@@ -69,9 +69,15 @@ def interval_ranks(n: int, q: float, confidence: float) -> tuple[int | None, int
     See ``order_statistic_interval``; for those who would rather not sort all samples.
     """
     tail = (1 - confidence) / 2
-    low = int(stats.binom.ppf(tail, n, q)) - 1
-    high = int(stats.binom.ppf(1 - tail, n, q))
+    low = _binomial_quantile(tail, n, q) - 1
+    high = _binomial_quantile(1 - tail, n, q)
     return (low if low >= 0 else None), (high if high < n else None)
+
+
+def _binomial_quantile(p: float, n: int, q: float) -> int:
+    """Return the smallest k with P(X <= k) >= p, X binomial; ``scipy.stats`` takes half a second to import."""
+    k = int(np.ceil(special.bdtrik(p, n, q)))
+    return k - 1 if k > 0 and special.bdtr(k - 1, n, q) >= p else k
 
 
 def estimate(values: NDArray[np.float64], q: float, confidence: float = 0.95) -> QuantileEstimate:

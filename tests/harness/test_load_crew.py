@@ -8,10 +8,10 @@ import uvloop
 
 from enginewatch_db.errors import BackendError
 from enginewatch_db.model import Phase
-from enginewatch_harness.load.crew import processes_for, share
+from enginewatch_harness.load.crew import share
 from enginewatch_harness.load.generator import run_load
 from enginewatch_harness.load.reference_server import ReferenceServer
-from enginewatch_harness.load.spec import LoadSpec
+from enginewatch_harness.load.spec import LoadSpec, processes_for
 from enginewatch_harness.load.target import Target
 
 MS = 1_000_000

@@ -21,13 +21,10 @@ from enginewatch_harness import process
 from enginewatch_harness.load.member import INSTANT, ORDER, Order, files, workload_file
 from enginewatch_harness.load.part import Account, Part
 from enginewatch_harness.load.record import Columns
-from enginewatch_harness.load.spec import CLOSED, LoadSpec
+from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.load.synthetic import Prepared
 from enginewatch_harness.load.target import Target
 from enginewatch_harness.load.tickets import NUMBER
-
-STREAMS_PER_PROCESS = 256
-"""What one process drives with room to spare, at 100 tokens a second and stream (benchmarks/load)."""
 
 _LEAD_NS = 50_000_000
 """From telling the start instant to the instant itself: long enough for every member to arm its timer."""
@@ -35,17 +32,6 @@ _LEAD_NS = 50_000_000
 _PIPE_BYTES = 1 << 20
 _POLL_S = 0.1
 _PHASES = tuple(Phase)
-
-
-def processes_for(spec: LoadSpec, cores: int) -> int:
-    """Return how many client processes to use. Pure.
-
-    Args:
-        spec: The load; its ``processes`` where that is not 0.
-        cores: Cores that this process may use; one is left to others.
-    """
-    wanted = spec.processes or min(max(1, cores - 1), -(-spec.concurrency // STREAMS_PER_PROCESS))
-    return max(1, min(wanted, spec.concurrency)) if spec.mode == CLOSED else max(1, wanted)
 
 
 def share(spec: LoadSpec, number: int, processes: int) -> LoadSpec:

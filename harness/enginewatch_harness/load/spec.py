@@ -13,6 +13,10 @@ SLO_KEYS = ("ttft_ms", "tpot_ms", "itl_ms", "e2e_ms")
 """What a service-level objective may bound, per request; ``itl_ms`` bounds the request's largest gap."""
 
 
+STREAMS_PER_PROCESS = 256
+"""What one process drives with room to spare, at 100 tokens a second and stream (benchmarks/load)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     """A file that requests come from.
@@ -83,3 +87,14 @@ class LoadSpec:
     tokenizer: Path | None = None
     processes: int = 1
     slo: dict[str, float] = field(default_factory=dict)
+
+
+def processes_for(spec: LoadSpec, cores: int) -> int:
+    """Return how many client processes to use. Pure.
+
+    Args:
+        spec: The load; its ``processes`` where that is not 0.
+        cores: Cores that this process may use; one is left to others.
+    """
+    wanted = spec.processes or min(max(1, cores - 1), -(-spec.concurrency // STREAMS_PER_PROCESS))
+    return max(1, min(wanted, spec.concurrency)) if spec.mode == CLOSED else max(1, wanted)

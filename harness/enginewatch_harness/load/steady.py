@@ -29,10 +29,10 @@ Little's law or the queue reject the run (``load_not_steady``); a trend of E2E a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import erfc, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from enginewatch_db.metrics import MetricValue
 from enginewatch_db.validity import Reason
@@ -195,12 +195,13 @@ def trend(values: NDArray[np.float64]) -> Trend:
     variance *= _inflation(rest)
     z = (abs(score) - 1) / np.sqrt(variance) if score and variance > 0 else 0.0
     first = max(float(np.median(rest)), float(values.min()))
-    return Trend(rise=slope * (n - 1), first=first, p=float(2 * stats.norm.sf(z)) if z > 0 else 1.0)
+    return Trend(rise=slope * (n - 1), first=first, p=erfc(float(z) / sqrt(2)) if z > 0 else 1.0)
 
 
 def _inflation(rest: NDArray[np.float64]) -> float:
     """Return (1 + r)/(1 - r) for the lag-one autocorrelation r of the ranks; 1 where it is not positive."""
-    ranks = stats.rankdata(rest)
+    _, place, ties = np.unique(rest, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(ties) - (ties - 1) / 2)[place]
     ranks -= ranks.mean()
     power = float(ranks @ ranks)
     r = min(0.9, max(0.0, float(ranks[1:] @ ranks[:-1]) / power)) if power else 0.0
