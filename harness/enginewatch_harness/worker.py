@@ -13,6 +13,7 @@ from enginewatch_db.errors import BackendError, EnginewatchError
 from enginewatch_db.model import Failure, Phase
 from enginewatch_harness import sentinel
 from enginewatch_harness.backends.base import Context
+from enginewatch_harness.lean import leave_out_pandas
 from enginewatch_harness.process import die_with_parent
 from enginewatch_harness.registry import backend
 from enginewatch_harness.wire import EVENTS, WorkOrder, WorkResult, read_order, write_result
@@ -94,4 +95,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    leave_out_pandas()
     sys.exit(main())

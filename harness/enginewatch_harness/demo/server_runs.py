@@ -14,10 +14,10 @@ from enginewatch_db.quantile import TAIL_MIN_SAMPLES
 from enginewatch_db.validity import Reason
 from enginewatch_harness.assemble import Stamp, finished_run
 from enginewatch_harness.backends.base import Availability, Measurement
-from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.demo import files, placing, stamps
 from enginewatch_harness.demo.catalogue import LLAMA_PLAN, SERVER_RUNS
 from enginewatch_harness.load.metrics import ClientStats, load_metrics, totals
+from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.load.verdicts import failures
 from enginewatch_harness.matrix import Case
 from enginewatch_harness.parse.vllm_bench import BenchFacts, BenchResult, parse_results

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from enginewatch_db.errors import EnginewatchError
+from enginewatch_harness.lean import leave_out_pandas
 from enginewatch_harness.load.endpoints import ENDPOINTS
 from enginewatch_harness.load.generator import LoadResult, run_load
 from enginewatch_harness.load.spec import MODES, LoadSpec
@@ -75,4 +76,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    leave_out_pandas()
     sys.exit(main())

@@ -17,6 +17,7 @@ import psutil
 from numpy.typing import NDArray
 
 from enginewatch_db.model import Json, Phase
+from enginewatch_harness.lean import leave_out_pandas
 from enginewatch_harness.load import calibrate
 from enginewatch_harness.load.calibrate import Errors, Step
 from enginewatch_harness.load.generator import LoadResult, run_load
@@ -121,4 +122,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    leave_out_pandas()
     sys.exit(main(sys.argv[1:]))

@@ -69,6 +69,7 @@ def run_load(
             on_progress=on_progress,
         )
         parts = [run_part(driver, 0)]
+        del driver  # and with it every request's objects, before the result is computed
     else:
         # Several processes need more to start; one process must not wait for it.
         from enginewatch_harness.load.crew import run_crew
