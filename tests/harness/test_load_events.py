@@ -110,8 +110,10 @@ def test_an_event_that_fits_a_shape_says_its_text_and_no_more(first, later, kind
         taught, event = chunk(first, **spelling), chunk(later, **spelling)
     except UnicodeEncodeError:  # a lone surrogate cannot be sent as it is
         return
-    shape = learn(taught, read_openai)
-    assert shape is not None
+    learnt = learn(taught, read_openai)
+    assert learnt is not None
+    shape, family = learnt
+    assert family.shape(taught) == shape
     assert shape.reasoning is kind.startswith("reasoning")
     assert shape.holds(taught) is ('"' not in json.dumps(first)[1:-1])
     if shape.holds(event):
@@ -126,8 +128,7 @@ def test_an_event_that_fits_a_shape_says_its_text_and_no_more(first, later, kind
     more=st.sampled_from(["usage", "finish", "error", "role", "two"]),
 )
 def test_an_event_that_says_more_fits_no_shape(text, more):
-    shape = learn(chunk(" plain"), read_openai)
-    assert shape is not None
+    shape, family = learn(chunk(" plain"), read_openai)
     event = json.loads(chunk(text))
     if more == "usage":
         event["usage"] = {"prompt_tokens": 1, "completion_tokens": 2}
@@ -139,7 +140,27 @@ def test_an_event_that_says_more_fits_no_shape(text, more):
         event["choices"][0]["role"] = "assistant"
     else:
         event["choices"].append({"index": 1, "text": "x"})
-    assert not shape.holds(json.dumps(event, separators=(",", ":")).encode())
+    encoded = json.dumps(event, separators=(",", ":")).encode()
+    assert not shape.holds(encoded)
+    assert family.shape(encoded) is None
+
+
+@given(
+    id_text=st.text(max_size=12),
+    created=st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+    text=st.text(min_size=1),
+)
+def test_a_family_knows_events_of_other_answers_and_nothing_else(id_text, created, text):
+    _, family = learn(chunk(" plain", created=1_763_740_000), read_openai)
+    event = json.loads(chunk(text))
+    event |= {"id": id_text, "created": created}
+    encoded = json.dumps(event, separators=(",", ":")).encode()
+    shape = family.shape(encoded)
+    if shape is not None:
+        assert read_openai(encoded) == EventFacts(text=text)
+        assert spelt(shape.text(encoded)) == text
+    else:
+        assert not (id_text.isascii() and id_text.isalnum() and isinstance(created, int) and created >= 0)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +185,7 @@ def test_all_but_the_edges_of_a_recorded_stream_fit_the_shape_of_its_first_token
         lines = [line.encode() for _, line in json.loads((DATA / f"vllm-0.20-sse-{kind}.json").read_text())]
         splitter = SseSplitter()
         events = [event for line in lines for event in splitter.feed(line)]
-        shape = next(shape for event in events if (shape := learn(event, read_openai)) is not None)
+        shape = next(learnt[0] for event in events if (learnt := learn(event, read_openai)) is not None)
         fitting = sum(shape.holds(event) for event in events)
         assert tokens - 6 <= fitting < tokens  # the last one gives the finish reason; quotes are parsed
 

@@ -5,88 +5,100 @@ from __future__ import annotations
 import json
 
 from enginewatch_harness.load.endpoints import Endpoint
-from enginewatch_harness.load.events import Shape, error_text, learn, spelt
+from enginewatch_harness.load.events import EventReader, Family, Shape, error_text, learn, spelt
 from enginewatch_harness.load.exchange import BY_STATUS, ErrorClass, Exchange
 from enginewatch_harness.load.sse import SseSplitter
 
-_LESSONS = 4
-"""Shapes that are learnt without one event that they fit; then the server's events have none, and all are parsed."""
+_FAMILIES = 4
+"""Kinds of events with text that a server may have: text, reasoning, and some to spare."""
+
+_MISSES = 8
+"""Events with text that teach nothing, in one answer; then its events have no shape, and all are parsed."""
 
 _ERROR_BODY_BYTES = 4_000
 _SIZE_LINE_BYTES = 10
+
+
+class Lessons:
+    """What one server's streams have taught so far, for all of its connections.
+
+    Attributes:
+        families: Shapes of events, newest first.
+    """
+
+    __slots__ = ("families",)
+
+    def __init__(self) -> None:
+        self.families: list[Family] = []
+
+    def known(self, data: bytes) -> Shape | None:
+        """Return the shape of an event of a known family."""
+        for family in self.families:
+            if (shape := family.shape(data)) is not None:
+                return shape
+        return None
+
+    def learn(self, data: bytes, read: EventReader) -> Shape | None:
+        """Return the shape that an event teaches; ``None`` where it shows none for certain."""
+        if (learnt := learn(data, read)) is None:
+            return None
+        self.families = [learnt[1], *self.families[: _FAMILIES - 1]]
+        return learnt[0]
+
+
+Line = tuple[bytes, int, int]
+"""What a read of a certain length begins with, and where the text in it begins and ends."""
 
 
 class Answer:
     """Reads one answer.
 
     Attributes:
-        fast: Whether ``whole`` and ``walk`` may be used on the next read instead of an HTTP parser, whose state
-            they leave as it is: the stream stands between two chunks and two events, and its shape is known.
+        lines: Length of a read → what it must begin with to be exactly one chunk with one event of the known shape.
+        closing: What it must end with.
     """
 
     __slots__ = (
-        "_closed",
-        "_closing",
         "_exchange",
         "_keep",
         "_learnt",
         "_lessons",
-        "_opened",
+        "_missed",
         "_opening",
-        "_sizes",
         "_splitter",
-        "_texts",
         "_times",
         "_whole",
         "_wire",
-        "fast",
+        "closing",
+        "lines",
+        "texts",
     )
 
-    def __init__(self, exchange: Exchange, wire: Endpoint, sizes: dict[int, bytes], *, keep_text: bool) -> None:
+    def __init__(self, exchange: Exchange, wire: Endpoint, lessons: Lessons, *, keep_text: bool) -> None:
         self._exchange = exchange
         self._times = exchange.content_ns
         self._wire = wire
-        self._sizes = sizes
+        self._lessons = lessons
         self._keep = keep_text
         self._splitter = SseSplitter()
-        self._texts: list[str | bytes] = []
+        self.texts: list[str | bytes] = []
         self._whole = bytearray()
         self._learnt: Shape | None = None
-        self._lessons = 0
-        self._opening = self._closing = b""
-        self._opened = self._closed = 0
-        self.fast = False
+        self._missed = 0
+        self._opening = self.closing = b""
+        self.lines: dict[int, Line] = {}
 
     # --- the fast way: bytes as the socket gave them
-
-    def whole(self, data: bytes, read_ns: int) -> bool:
-        """Take a read that is exactly one chunk with one event of the known shape; ``False``: it is not that."""
-        size = len(data)
-        line = self._sizes.get(size)
-        if line is None:
-            return False
-        begin = len(line)
-        opened, closed = begin + self._opened, size - self._closed
-        if (
-            closed <= opened
-            or not data.startswith(line)
-            or not data.startswith(self._opening, begin)
-            or not data.endswith(self._closing)
-            or data.find(b'"', opened, closed) >= 0
-        ):
-            return False
-        self._times.append(read_ns)
-        if self._keep:
-            self._texts.append(data[opened:closed])
-        return True
 
     def walk(self, data: bytes, read_ns: int) -> int:
         """Take the whole chunks at the start of a read, as long as each holds one event of the known shape.
 
+        Only between two chunks and two events (``settle``): an HTTP parser that does not see them stays right.
+
         Returns:
             How many bytes were taken.
         """
-        opening, closing, size = self._opening, self._closing, len(data)
+        opening, closing, size = self._opening, self.closing, len(data)
         place = 0
         while place < size:
             begin = data.find(b"\r\n", place, place + _SIZE_LINE_BYTES) + 2
@@ -94,7 +106,7 @@ class Answer:
                 end = begin + int(data[place : begin - 2], 16) + 2
             except ValueError:
                 break
-            opened, closed = begin + self._opened, end - self._closed
+            opened, closed = begin + len(opening), end - len(closing)
             if (
                 end > size
                 or closed <= opened
@@ -105,9 +117,9 @@ class Answer:
                 break
             self._times.append(read_ns)
             if self._keep:
-                self._texts.append(data[opened:closed])
-            if place == 0 and end == size:
-                self._sizes[size] = data[:begin]
+                self.texts.append(data[opened:closed])
+            if end - place == size:
+                self.lines[size] = data[:opened], opened, closed
             place = end
         return place
 
@@ -122,33 +134,40 @@ class Answer:
         for data in self._splitter.feed(piece):
             self._event(data, read_ns)
 
-    def settle(self, *, between_chunks: bool) -> None:
-        """Decide after a read whether the next one may go the fast way."""
+    def settle(self, *, between_chunks: bool) -> bool:
+        """Return after a read whether the next one may go the fast way."""
         learnt = self._learnt
         if learnt is None or not between_chunks or not self._splitter.between:
-            self.fast = False
-            return
+            return False
+        opening = b"data: " + learnt.opening
+        if opening != self._opening:
+            self._opening, self.closing = opening, learnt.closing + b"\n\n\r\n"
+            self.lines = {}
         # The fast way keeps no more than times, so the kind of the first content must have been seen before.
-        self.fast = learnt.reasoning or self._exchange.visible_ns is not None
-        self._opening, self._closing = b"data: " + learnt.opening, learnt.closing + b"\n\n\r\n"
-        self._opened, self._closed = len(self._opening), len(self._closing)
+        return learnt.reasoning or self._exchange.visible_ns is not None
 
     def _event(self, data: bytes, read_ns: int) -> None:
         learnt = self._learnt
-        if learnt is not None and learnt.holds(data):
-            self._lessons = 0
-            self._content(read_ns, learnt.reasoning)
-            if self._keep:
-                self._texts.append(learnt.text(data))
-            return
+        if learnt is None or not learnt.holds(data):
+            learnt = self._lessons.known(data)
+            if learnt is None:
+                self._read(data, read_ns)
+                return
+            self._learnt = learnt
+        self._content(read_ns, learnt.reasoning)
+        if self._keep:
+            self.texts.append(learnt.text(data))
+
+    def _read(self, data: bytes, read_ns: int) -> None:
+        """Take an event that has no known shape."""
         exchange, facts = self._exchange, self._wire.read(data)
         if facts.text:
             self._content(read_ns, facts.reasoning)
             if self._keep:
-                self._texts.append(facts.text)
-            if facts.finish_reason is None and self._lessons < _LESSONS:
-                self._learnt = learn(data, self._wire.read) or learnt
-                self._lessons += 1
+                self.texts.append(facts.text)
+            if facts.finish_reason is None and self._missed < _MISSES:
+                self._missed += 1
+                self._learnt = self._lessons.learn(data, self._wire.read) or self._learnt
         if facts.finish_reason is not None:
             exchange.finish_reason = facts.finish_reason
         if facts.output_tokens is not None:
@@ -191,7 +210,7 @@ class Answer:
         else:
             self._end_of_whole()
         if self._keep and exchange.ok:
-            exchange.text = _text(self._texts)
+            exchange.text = _text(self.texts)
 
     def _end_of_stream(self, read_ns: int, *, closed: bool) -> None:
         exchange = self._exchange
@@ -214,7 +233,7 @@ class Answer:
         elif not facts.text:
             exchange.fail(ErrorClass.NO_CONTENT, f"the answer ({facts.finish_reason}) has no text")
         if self._keep:
-            self._texts.append(facts.text)
+            self.texts.append(facts.text)
 
 
 def _text(parts: list[str | bytes]) -> str:

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from enginewatch_harness.load.answer import Lessons
 from enginewatch_harness.load.connection import Connection
 from enginewatch_harness.load.exchange import ErrorClass, Exchange
 from enginewatch_harness.load.target import Target
@@ -46,7 +47,7 @@ class Client:
         self.wire = target.wire()
         self.streaming = target.streams()
         self.keep_text = keep_text
-        self.sizes: dict[int, bytes] = {}
+        self.lessons = Lessons()
         self.reuse_works = False
         self._host, self._port = target.address()
         self._tls = target.tls()

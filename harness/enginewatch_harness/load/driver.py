@@ -34,8 +34,9 @@ GIVE_UP_AFTER = 50
 OPEN_LOOP_SPARES = 8
 """Idle connections that an open loop holds ready; it opens more as it needs them."""
 
-BATCH = 16
-"""Streams that start in one turn of the loop: between the batches of a wide start, answers are read."""
+START_GAP_NS = 100_000
+"""Streams of the closed loop start this far apart: a burst of all at once would be written one after the other
+anyway, while nothing is read, and equal answers would keep the burst together for the whole load."""
 
 READY_AHEAD = 256
 READY_PER_TICK = 8
@@ -89,6 +90,7 @@ class Driver:
         self._arrived = -1
         self._last_offset_ns = 0
         self._due_ns = 0
+        self._started = 0
         self._armed = False
         self.exchanges: list[Exchange] = []
         self.begin_ns = NEVER_NS
@@ -150,21 +152,23 @@ class Driver:
     # --- phases
 
     def _wake(self) -> None:
-        if self._phase is not Phase.PREFLIGHT:
-            self._send_due()
-            return
-        self._enter(Phase.WARMUP, time.monotonic_ns())
-        if self._arrivals is not None:
-            self._schedule_next()
+        if self._phase is Phase.PREFLIGHT:
+            self._enter(Phase.WARMUP, time.monotonic_ns())
+            if self._arrivals is not None:
+                self._schedule_next()
+        if self._arrivals is None:
+            self._start_streams()
         else:
-            self._start_streams(0)
+            self._send_due()
 
-    def _start_streams(self, first: int) -> None:
-        last = min(first + BATCH, self._spec.concurrency)
-        for stream in range(first, last):
+    def _start_streams(self) -> None:
+        """Start the streams whose time has come, one ``START_GAP_NS`` after the other."""
+        due = min(self._spec.concurrency, 1 + (time.monotonic_ns() - self._origin_ns) // START_GAP_NS)
+        for stream in range(self._started, due):
             self._next_of(stream)
-        if last < self._spec.concurrency and not self._stopped.is_set():
-            self._loop.call_soon(self._start_streams, last)
+        self._started = due
+        if due < self._spec.concurrency:
+            self._sender.arm(self._origin_ns + due * START_GAP_NS)
 
     def _enter(self, phase: Phase, now_ns: int) -> None:
         self._phase = phase

@@ -56,13 +56,17 @@ def read_openai(data: bytes) -> EventFacts:
     text, reasoning, finish = "", "", None
     choices = event.get("choices")
     for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, dict):
-            for part in (choice, choice.get("delta"), choice.get("message")):
-                if isinstance(part, dict):
-                    text += _joined(part, _VISIBLE_KEYS) + _calls(part)
-                    reasoning += _joined(part, _REASONING_KEYS)
-            finish = finish or (str(choice["finish_reason"]) if choice.get("finish_reason") else None)
-    prompt, output, cached = _usage(event.get("usage"))
+        if not isinstance(choice, dict):
+            continue
+        reason = choice.get("finish_reason")
+        finish = finish or (str(reason) if reason else None)
+        # A chat has its text in a delta or a message, a completion in the choice itself.
+        part = choice.get("delta") or choice.get("message") or choice
+        if isinstance(part, dict):
+            text += _joined(part, _VISIBLE_KEYS) + _calls(part)
+            reasoning += _joined(part, _REASONING_KEYS)
+    usage = event.get("usage")
+    prompt, output, cached = _usage(usage) if usage else (None, None, None)
     return EventFacts(
         text=text or reasoning,
         reasoning=bool(reasoning) and not text,
@@ -112,7 +116,12 @@ def _object(data: bytes) -> dict[str, Any] | EventFacts:
 
 
 def _joined(part: dict[str, Any], keys: tuple[str, ...]) -> str:
-    return "".join(value for key in keys if isinstance(value := part.get(key), str))
+    found = ""
+    for key in keys:
+        value = part.get(key)
+        if value and isinstance(value, str):
+            found += value
+    return found
 
 
 def _calls(part: dict[str, Any]) -> str:
@@ -167,16 +176,43 @@ class Shape(NamedTuple):
         return data[len(self.opening) : len(data) - len(self.closing)]
 
 
+class Family(NamedTuple):
+    """Shapes that differ in the answer's id and its time of making alone.
+
+    Attributes:
+        pattern: Matches an event of such a shape; its one group is the text.
+        reasoning: Whether the text is reasoning.
+    """
+
+    pattern: re.Pattern[bytes]
+    reasoning: bool
+
+    def shape(self, data: bytes) -> Shape | None:
+        """Return the shape of an event of this family; ``None``: it is of another."""
+        found = self.pattern.fullmatch(data)
+        if found is None:
+            return None
+        begin, end = found.span(1)
+        return Shape(data[:begin], data[end:], self.reasoning)
+
+
 _TEXT = re.compile(
     rb'"(text|content|reasoning_content|reasoning|text_output)"\s*:\s*"((?:[^"\\]|\\.)+)"',
 )
+_NAMES = re.compile(rb'("(?:id|request_id)"\s*:\s*)"[\w.:-]*"|("created"\s*:\s*)\d+')
+_STRING = rb'((?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})+)'
+"""The inside of a JSON string that is not empty (RFC 8259 section 7)."""
+
+_ANY_NAME = rb'"[\w.:-]*"'
+_ANY_TIME = rb"\d+"
 
 
-def learn(data: bytes, read: EventReader) -> Shape | None:
-    """Return the shape of an event that carries text; ``None`` where its bytes do not show one for certain.
+def learn(data: bytes, read: EventReader) -> tuple[Shape, Family] | None:
+    """Return the shape of an event that carries text, and its family; ``None`` where it does not show one for certain.
 
     An event teaches a shape when one key with text is found in it, and the same event without that text says
-    nothing at all: so every event of that shape says its text and no more.
+    nothing at all: so every event of that shape says its text and no more. No reader looks at an answer's id or
+    time, so that holds for the whole family.
     """
     found = list(_TEXT.finditer(data))
     if len(found) != 1 or b"\n" in data:
@@ -186,7 +222,20 @@ def learn(data: bytes, read: EventReader) -> Shape | None:
     said = read(data)
     if read(shape.opening + shape.closing) != EventFacts() or said.text != spelt(found[0].group(2)):
         return None
-    return shape if said.reasoning is shape.reasoning else None
+    if said.reasoning is not shape.reasoning:
+        return None
+    pattern = re.compile(_loosened(shape.opening) + _STRING + _loosened(shape.closing))
+    return shape, Family(pattern, shape.reasoning)
+
+
+def _loosened(part: bytes) -> bytes:
+    """Return a pattern of these bytes in which ids and times may be others."""
+    pattern, place = b"", 0
+    for found in _NAMES.finditer(part):
+        pattern += re.escape(part[place : found.start()])
+        pattern += re.escape(found.group(1)) + _ANY_NAME if found.group(1) else re.escape(found.group(2)) + _ANY_TIME
+        place = found.end()
+    return pattern + re.escape(part[place:])
 
 
 def spelt(text: bytes) -> str:
