@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 
@@ -18,6 +19,10 @@ _NS = 1e9
 
 CLOSED_BY_ANSWER_NS = 100_000_000
 """A connection that closes this soon after its answer was closed by the server's habit, not by a time limit."""
+
+
+_CLOSING_TURN_S = 0.001
+_CLOSING_TURNS = 500
 
 
 class Client:
@@ -60,6 +65,7 @@ class Client:
         self._connecting: dict[int, asyncio.Task[None]] = {}
         self._opening: set[asyncio.Task[None]] = set()
         self._server_closes = False
+        self._opened: weakref.WeakSet[Connection] = weakref.WeakSet()
         self.resent = 0
 
     async def open_connections(self) -> None:
@@ -73,6 +79,7 @@ class Client:
     async def _open(self) -> Connection:
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(lambda: Connection(self), self._host, self._port, ssl=self._tls)
+        self._opened.add(connection)
         return connection
 
     def _keep_spare(self) -> None:
@@ -198,4 +205,10 @@ class Client:
         for task in self._opening:
             task.cancel()
         await asyncio.gather(*self._connecting.values(), *self._opening, return_exceptions=True)
-        await asyncio.sleep(0)  # connections report their loss on the loop's next turn
+        # A loop can be closed only when every transport is: TLS says goodbye first, so it is cut short.
+        for connection in list(self._opened):
+            connection.drop()
+        for _ in range(_CLOSING_TURNS):
+            if not any(connection.is_open for connection in list(self._opened)):
+                break
+            await asyncio.sleep(_CLOSING_TURN_S)

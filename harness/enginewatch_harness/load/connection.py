@@ -68,6 +68,7 @@ class Connection(asyncio.Protocol):
     """Carries one request at a time. Every way for it to end leads to exactly one ``Owner.finished``."""
 
     __slots__ = (
+        "__weakref__",
         "_answer",
         "_append",
         "_between_chunks",
@@ -133,6 +134,16 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         if exchange is not None:
             self._end(exchange, error_class, error)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its loss has yet to be told."""
+        return self._transport is not None
+
+    def drop(self) -> None:
+        """Close at once, without a farewell; closing twice does nothing."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def close(self) -> None:
         """Close the connection, which carries no request; closing twice does nothing."""

@@ -7,9 +7,10 @@ the fields ``ignore_eos`` and ``min_tokens`` of vLLM's, SGLang's and TensorRT-LL
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import orjson
 
 from enginewatch_db.model import Json
 from enginewatch_harness.load.events import EventReader, read_generate, read_infer, read_openai
@@ -93,7 +94,7 @@ ENDPOINTS: dict[str, Endpoint] = {
 def spell_text(endpoint: Endpoint, request: PlannedRequest) -> bytes:
     """Return the JSON that stands in a body's place for text: a string, or the messages of a chat."""
     if not endpoint.history:
-        return json.dumps(request.prompt, ensure_ascii=False).encode()
+        return orjson.dumps(request.prompt)
     turns = [*request.history, ("user", request.prompt)]
     messages = [{"role": role, "content": text} for role, text in turns]
-    return json.dumps(messages, ensure_ascii=False, separators=(",", ":")).encode()
+    return orjson.dumps(messages)

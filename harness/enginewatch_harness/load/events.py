@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import orjson
+
 DONE = b"[DONE]"
 
 
@@ -105,11 +107,9 @@ def _flat(value: object) -> list[object]:
 
 def _object(data: bytes) -> dict[str, Any] | EventFacts:
     try:
-        event = json.loads(data)
+        event = orjson.loads(data)
     except ValueError:
         return EventFacts(error=f"an event that is not JSON: {data[:80]!r}")
-    except RecursionError:
-        return EventFacts(error=f"an event nested too deeply: {data[:80]!r}")
     if not isinstance(event, dict):
         return EventFacts(error=f"an event that is not an object: {data[:80]!r}")
     return EventFacts(error=error_text(event["error"])) if event.get("error") else event
