@@ -174,7 +174,8 @@ def finished_run(
     else:
         start_ns, end_ns = measurement.window_ns
         metrics += summarise(telemetry.table, start_ns, end_ns, output_tokens=measurement.counts.get("output_tokens"))
-        found = telemetry_reasons(telemetry.table, telemetry.quality, start_ns, end_ns)
+        own = measurement.own_pids
+        found = telemetry_reasons(telemetry.table, telemetry.quality, start_ns, end_ns, own_pids=own)
         device = measurement.device or prepared.device
         reasons += [reason for reason in found if reason.code not in GPU_REASONS or _runs_on_gpu(device, telemetry)]
         tables["telemetry"] = place_telemetry(telemetry.table, marks, t0_ns)

@@ -65,6 +65,7 @@ class _Facts:
     notes: tuple[str, ...]
     device: str | None
     device_count: int | None
+    own_pids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,7 +89,7 @@ def descendants(marker: str) -> list[psutil.Process]:
 
 def test_a_server_behind_a_url_is_measured_and_watched(url, measure):
     phases = []
-    found = measure(enter=phases.append, options={"url": url + "/v1", "scrape_hz": 20, "device_name": "Test CPU"})
+    found = measure(enter=phases.append, options={"url": url + "/v1", "scrape_hz": 200, "device_name": "Test CPU"})
     assert found.counts["completed"] >= 20
     assert phases[:2] == [Phase.LOAD, Phase.WARMUP]
     assert found.device == "Test CPU"

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from enginewatch_db.errors import BackendError, NotAvailableError
-from enginewatch_harness.targets import precision, probe
+from enginewatch_harness import process
+from enginewatch_harness.targets import local, precision, probe
 from enginewatch_harness.targets.identify import identify
 from enginewatch_harness.targets.scraper import Found, Scraper, find, named
 from enginewatch_harness.targets.server import Command, LaunchedServer, free_port, port_is_free
@@ -209,9 +210,9 @@ def test_a_container_is_stopped_when_the_harness_is_killed(docker, tmp_path):
 def test_a_container_that_ends_early_ends_its_front(docker, tmp_path):
     path, port = docker
     command = Command(argv=(str(path), "other"), ready="/health", what="nim", container="box")
-    with LaunchedServer(command, tmp_path, probe.asker(f"http://127.0.0.1:{port}")) as server:
-        with pytest.raises(BackendError, match="ended with status 0 before it was ready"):
-            server.wait_until_ready(60)
+    told = pytest.raises(BackendError, match="ended with status 0 before it was ready")
+    with LaunchedServer(command, tmp_path, probe.asker(f"http://127.0.0.1:{port}")) as server, told:
+        server.wait_until_ready(60)
 
 
 # --- the scraper --------------------------------------------------------------------------------------------
@@ -306,3 +307,20 @@ def test_a_server_that_goes_away_leaves_what_was_scraped(launch, tmp_path):
 def test_metrics_may_lie_on_another_port():
     assert named("http://host:8002/metrics", "http://host:8000") == Found(url="http://host:8002", path="/metrics")
     assert named("metrics", "http://host:8000") == Found(url="http://host:8000", path="/metrics")
+
+
+def test_the_processes_of_a_server_behind_a_url_are_its_own(tmp_path):
+    url_file = tmp_path / "url"
+    child = process.start(
+        [sys.executable, "-m", "enginewatch_harness.load.reference_server"], stdout=url_file, stderr=tmp_path / "log"
+    )
+    try:
+        while not url_file.read_text().endswith("\n"):
+            assert child.poll() is None
+        url = url_file.read_text().strip()
+        assert child.pid in local.server_pids(url)
+        assert child.pid in local.server_pids(url.replace("127.0.0.1", "localhost") + "/v1")
+        assert local.server_pids("http://192.0.2.1:80") == frozenset()
+    finally:
+        process.stop_group(child, 1.0)
+    assert local.server_pids(url) == frozenset()

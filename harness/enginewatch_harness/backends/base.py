@@ -90,6 +90,7 @@ class Measurement:
         notes: Free text for the provenance.
         device: Product name of the device as read back; ``None``: the one that was prepared for.
         device_count: How many of them as read back; ``None``: as prepared.
+        own_pids: Processes that are part of the run although the harness did not start them: a server behind a URL.
     """
 
     tables: dict[str, pa.Table]
@@ -104,6 +105,7 @@ class Measurement:
     notes: tuple[str, ...] = ()
     device: str | None = None
     device_count: int | None = None
+    own_pids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,8 @@ from enginewatch_harness.backends.llamacpp_process import MODULE, Listening, Ser
 from enginewatch_harness.backends.llamacpp_server import Settings, arguments
 from enginewatch_harness.load import outcome
 from enginewatch_harness.load.driver import spare_connections
-from enginewatch_harness.load.generator import LoadResult, run_load
+from enginewatch_harness.load.generator import run_load
+from enginewatch_harness.load.result import LoadResult
 from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.load.synthetic import context_tokens
 from enginewatch_harness.load.target import Target

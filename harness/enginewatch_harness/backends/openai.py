@@ -15,7 +15,8 @@ from enginewatch_db.model import EngineRecord, Json, Phase
 from enginewatch_harness.backends.base import Availability, Context, Job, Measurement
 from enginewatch_harness.backends.openai_options import OpenAiOptions, headers_of, parse_options
 from enginewatch_harness.load import outcome
-from enginewatch_harness.load.generator import LoadResult, run_load
+from enginewatch_harness.load.generator import run_load
+from enginewatch_harness.load.result import LoadResult
 from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.load.synthetic import context_tokens
 from enginewatch_harness.load.target import Target
@@ -246,6 +247,7 @@ def _measurement(
         notes=(*result.notes, *server.notes, *_notes(job, options, reached, target, seed)),
         device=options.device_name or (device.name if device else None),
         device_count=options.gpus or (device.count if device else None),
+        own_pids=tuple(sorted(reached.pids)),
     )
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from enginewatch_db.errors import EnginewatchError
 from enginewatch_harness.lean import leave_out_pandas
 from enginewatch_harness.load.endpoints import ENDPOINTS
-from enginewatch_harness.load.generator import LoadResult, run_load
+from enginewatch_harness.load.generator import run_load
+from enginewatch_harness.load.result import LoadResult
 from enginewatch_harness.load.spec import MODES, LoadSpec
 from enginewatch_harness.load.target import Target
 

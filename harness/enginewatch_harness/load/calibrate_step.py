@@ -20,7 +20,8 @@ from enginewatch_db.model import Json, Phase
 from enginewatch_harness.lean import leave_out_pandas
 from enginewatch_harness.load import calibrate
 from enginewatch_harness.load.calibrate import Errors, Step
-from enginewatch_harness.load.generator import LoadResult, run_load
+from enginewatch_harness.load.generator import run_load
+from enginewatch_harness.load.result import LoadResult
 from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.load.target import Target
 from enginewatch_harness.process import die_with_parent

@@ -17,7 +17,7 @@ from enginewatch_harness.backends.base import Job
 from enginewatch_harness.backends.openai_options import OpenAiOptions
 from enginewatch_harness.load.spec import CLOSED, LoadSpec
 from enginewatch_harness.load.synthetic import context_tokens
-from enginewatch_harness.targets import gpu, precision, probe
+from enginewatch_harness.targets import gpu, local, precision, probe
 from enginewatch_harness.targets.identify import ServerFacts, identify
 from enginewatch_harness.targets.profiles import HOST, PROFILES, Launch, command_line, own_command
 from enginewatch_harness.targets.server import Command, LaunchedServer, free_port, port_is_free
@@ -41,6 +41,7 @@ class Reached:
         load_time_s: From its start to its first good answer; ``None`` where it was not started here.
         command: How a person starts it; ``None`` where it was not started here.
         device: What its processes run on; ``None`` where unknown.
+        pids: Its processes on this machine; empty where it runs elsewhere.
         launched: The running server; ``None`` where it was not started here.
     """
 
@@ -51,6 +52,7 @@ class Reached:
     load_time_s: float | None = None
     command: str | None = None
     device: gpu.Device | None = None
+    pids: frozenset[int] = frozenset()
     launched: LaunchedServer | None = None
 
 
@@ -88,7 +90,8 @@ def reach(
             read=read_precision(facts, server, job.model_path, asked=_is_flag(options.profile, job.precision)),
             load_time_s=load_time_s,
             command=shlex.join([*(f"{name}={value}" for name, value in command.env.items()), *command.argv]),
-            device=gpu.device_of(server.pids(), family=facts.family, count=options.tensor_parallel),
+            device=gpu.device_of(pids := server.pids(), family=facts.family, count=options.tensor_parallel),
+            pids=frozenset(pids),
             launched=server,
         )
 
@@ -104,7 +107,15 @@ def _found(url: str, options: OpenAiOptions, headers: Mapping[str, str], tls: pr
         ) from error
     ask = probe.asker(url, headers=headers, tls=tls)
     facts = identify(ask, family=options.family)
-    return Reached(url=url, ask=ask, facts=facts, read=precision.from_answers(facts.said))
+    pids = local.server_pids(url)
+    return Reached(
+        url=url,
+        ask=ask,
+        facts=facts,
+        read=precision.from_answers(facts.said),
+        device=gpu.device_of(pids, family=facts.family, count=options.tensor_parallel) if pids else None,
+        pids=pids,
+    )
 
 
 def launch_command(job: Job, load: LoadSpec, options: OpenAiOptions, port: int) -> Command:
