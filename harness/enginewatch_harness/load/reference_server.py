@@ -1,6 +1,6 @@
 """A server of known timing: it streams tokens by a script and tells when it wrote each one.
 
-It is what the load generator is checked against, by its tests and by ``benchmarks/load_client.py``. A request
+It is what the load generator is checked against, by its tests and by ``enginewatch load calibrate``. A request
 says in its own body, under ``script``, what is to happen to it; see ``Script``. In a process of its own,
 ``python -m enginewatch_harness.load.reference_server``, it prints its URL, and ``/truth`` tells what it knows.
 """
