@@ -21,6 +21,7 @@ class MetricKind(StrEnum):
     THROUGHPUT = "throughput"
     LLM = "llm"
     TELEMETRY = "telemetry"
+    SERVER = "server"
     BUILD = "build"
     ACCURACY = "accuracy"
     CONTROL = "control"
@@ -137,13 +138,13 @@ _DEFS: list[MetricDef] = [
     _one("client_cpu_pct", "%", _I, MetricKind.LLM, "CPU of the load generator's busiest process, of one core."),
     _one("client_processes", "1", _I, MetricKind.LLM, "Processes of the load generator."),
     _one("zero_gap_pct", "%", _I, MetricKind.LLM, "Token gaps of zero: several events came in one read."),
-    _one("server_running_mean", "1", _I, MetricKind.TELEMETRY, "Mean requests that the server says it runs."),
-    _one("server_waiting_mean", "1", _I, MetricKind.TELEMETRY, "Mean requests that wait in the server's queue."),
-    _one("server_waiting_max", "1", _I, MetricKind.TELEMETRY, "Most requests that waited in the server's queue."),
-    _one("server_kv_cache_max_pct", "%", _I, MetricKind.TELEMETRY, "Largest share of the KV cache in use."),
-    _one("server_preemptions", "1", _I, MetricKind.TELEMETRY, "Requests that the server put back to make room."),
-    _one("server_prefix_hit_pct", "%", _I, MetricKind.TELEMETRY, "Prompt tokens answered from the prefix cache."),
-    _one("server_queue_mean_ms", "ms", _I, MetricKind.TELEMETRY, "Mean time in the server's queue."),
+    _one("server_running_mean", "1", _I, MetricKind.SERVER, "Mean requests that the server says it runs."),
+    _one("server_waiting_mean", "1", _I, MetricKind.SERVER, "Mean requests that wait in the server's queue."),
+    _one("server_waiting_max", "1", _I, MetricKind.SERVER, "Most requests that waited in the server's queue."),
+    _one("server_kv_cache_max_pct", "%", _I, MetricKind.SERVER, "Largest share of the KV cache in use."),
+    _one("server_preemptions", "1", _I, MetricKind.SERVER, "Requests that the server put back to make room."),
+    _one("server_prefix_hit_pct", "%", _I, MetricKind.SERVER, "Prompt tokens answered from the prefix cache."),
+    _one("server_queue_mean_ms", "ms", _I, MetricKind.SERVER, "Mean time in the server's queue."),
     _one("build_time_s", "s", _L, MetricKind.BUILD, "Time to build the engine; absent when it was cached."),
     _one("engine_size_mib", "MiB", _L, MetricKind.BUILD, "Size of the engine file."),
     _one("load_time_s", "s", _L, MetricKind.BUILD, "Time to load the engine or to get the server ready."),

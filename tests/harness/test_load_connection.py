@@ -151,6 +151,11 @@ def test_altered_bytes_end_in_one_report_and_never_in_an_exception(where, junk):
         (b"HTTP/1.1 429 No\r\nContent-Length: 2\r\n\r\n{}", ErrorClass.RATE_LIMITED),
         (b"HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\n{}", ErrorClass.UNAVAILABLE),
         (b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\n{}", ErrorClass.HTTP_ERROR),
+        (
+            HEAD + chunk(event(" a")) + chunk(event("", finish="abort")) + chunk(b"data: [DONE]\n\n") + END,
+            ErrorClass.STREAM_ERROR,
+        ),
+        (HEAD + chunk(b'data: {"object":"error","message":"out of memory"}\n\n') + END, ErrorClass.STREAM_ERROR),
         (b"HTTP/1.1 302 Go\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", ErrorClass.HTTP_ERROR),
         (b"nonsense\r\n\r\n", ErrorClass.BAD_RESPONSE),
     ],

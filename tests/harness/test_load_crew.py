@@ -1,5 +1,6 @@
 """Several client processes: one start, one queue, nothing lost and nothing twice."""
 
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +96,12 @@ def test_no_descriptor_is_left_open(server):
     before = len(list(Path("/proc/self/fd").iterdir()))
     load(server, LoadSpec(mode="closed", concurrency=2, requests=4, isl=4, osl=2, processes=2))
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_processes_take_turns_in_an_open_loop(server):
+    spec = LoadSpec(mode="constant", concurrency=512, rate_rps=400, requests=120, isl=8, osl=2, processes=2)
+    rows = load(server, spec).requests.to_pylist()
+    senders = [row["process"] for row in sorted(rows, key=lambda row: row["intended_at_ns"])]
+    longest = max(len(list(run)) for _, run in groupby(senders))
+    assert longest < 40  # neither holds the arrivals that the other could send
+    assert min(senders.count(0), senders.count(1)) > 20

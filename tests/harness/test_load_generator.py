@@ -314,3 +314,30 @@ def test_the_load_by_hand(server, capsys, tmp_path):
     assert kept.stat().st_size > 0
     assert main(["--url", "ftp://x", "--model", "m"]) == 2
     assert "http://host:port" in capsys.readouterr().err
+
+
+def test_tokens_of_one_read_have_no_latency_between_them(server):
+    spec = LoadSpec(mode="closed", concurrency=2, requests=24, isl=8, osl=6, slo={"tpot_ms": 0.001})
+    result = load(server, spec, script={"pack": 6})
+    assert set(result.requests["tpot_ns"].to_pylist()) == {None}
+    found = {item.metric: item for item in result.metrics}
+    assert found["itl_p50_ms"].value is found["tpot_p50_ms"].value is None
+    assert "one read" in found["itl_p50_ms"].absent_reason
+    assert found["goodput_pct"].value == 0  # what cannot be told is not good
+    assert found["ttft_p50_ms"].value > 0
+
+
+def test_an_abort_of_ours_and_an_error_answer_do_not_end_keep_alive(server):
+    seen = []
+
+    def script(body):
+        seen.append(1)
+        if len(seen) == 5:
+            return {"silent": True}
+        return {"status": 503} if len(seen) == 9 else {}
+
+    server.script = script
+    spec = LoadSpec(mode="constant", concurrency=16, rate_rps=50, requests=40, isl=8, osl=2)
+    rows = load(server, spec, timeout_s=0.2).requests.to_pylist()
+    assert sorted({row["error_class"] or "" for row in rows}) == ["", "timeout", "unavailable"]
+    assert sum(row["new_connection"] for row in rows) <= 2

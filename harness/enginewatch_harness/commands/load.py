@@ -15,6 +15,7 @@ import click
 from enginewatch_db.errors import ExitCode, InterruptedRunError
 from enginewatch_db.model import RunStatus
 from enginewatch_db.workspace import Workspace
+from enginewatch_harness.commands.finite import FiniteRange
 from enginewatch_harness.commands.load_group import LoadGroup
 from enginewatch_harness.commands.load_options import load_options
 from enginewatch_harness.commands.options import json_option, store_option
@@ -37,14 +38,17 @@ if TYPE_CHECKING:
 @click.option("--api-key-env", metavar="VARIABLE", help="Environment variable that holds the server's key.")
 @click.option("--ca-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Certificates to trust.")
 @click.option("--insecure", is_flag=True, help="Accept any certificate.")
-@click.option("--request-timeout-s", type=click.FloatRange(0, min_open=True), default=120.0, help="Of one request.")
+@click.option("--request-timeout-s", type=FiniteRange(0, min_open=True), default=120.0, help="Of one request.")
+@click.option(
+    "--outage-s", type=FiniteRange(0), default=10.0, help="A server may refuse connections so long: a restart."
+)
 @click.option("--precision", default="best", help="What the server runs, for the record [default: as it is].")
 @click.option("--device-name", metavar="NAME", help="What the server runs on, for the record: NVIDIA H200.")
 @click.option("--gpus", type=click.IntRange(1), help="How many of them.")
 @click.option("--label", help="Name of the session: a REF for `gate`.")
 @click.option("--seed", type=click.IntRange(0), default=1, help="Seed of prompts, arrivals and order.")
 @click.option("--no-store", is_flag=True, help="Keep nothing.")
-@click.option("--wait-s", type=click.FloatRange(0), default=0.0, help="Wait so long for another session to end.")
+@click.option("--wait-s", type=FiniteRange(0), default=0.0, help="Wait so long for another session to end.")
 @click.option("--progress", "kind", type=click.Choice(["auto", "live", "plain", "json"]), default="auto")
 @store_option
 @json_option

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from enginewatch_db.errors import ExitCode
 from enginewatch_db.workspace import Workspace
+from enginewatch_harness.commands.finite import FiniteRange
 from enginewatch_harness.commands.load_rows import number
 from enginewatch_harness.commands.options import json_option, store_option
 from enginewatch_harness.console import out, result, result_json, say
@@ -31,8 +32,8 @@ COLUMNS = (
 
 @click.command()
 @click.option("--processes", type=click.IntRange(1), multiple=True, help="Client processes at once; repeatable [1].")
-@click.option("--duration-s", type=click.FloatRange(0.5), default=2.0, show_default=True, help="Of each step.")
-@click.option("--budget-s", type=click.FloatRange(0), default=45.0, show_default=True, help="No step begins later.")
+@click.option("--duration-s", type=FiniteRange(0.5), default=2.0, show_default=True, help="Of each step.")
+@click.option("--budget-s", type=FiniteRange(0), default=45.0, show_default=True, help="No step begins later.")
 @click.option("--no-store", is_flag=True, help="Keep nothing.")
 @store_option
 @json_option

@@ -42,11 +42,11 @@ def root_url(text: str) -> str:
     """
     url = text.strip()
     url = (url if "://" in url else f"http://{url}").rstrip("/")
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        port = -1
+        parts, port = urlsplit("http://"), -1
     if parts.scheme not in ("http", "https"):
         raise UsageError(f"{text!r}: there is no load over {parts.scheme}://", remedy="write http:// or https://")
     if not parts.hostname or port == -1 or parts.query or parts.fragment:

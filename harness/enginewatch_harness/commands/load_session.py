@@ -33,8 +33,11 @@ from enginewatch_harness.commands.load_rows import Row, rows_of, table_of
 from enginewatch_harness.commands.load_server import Server, find_server, root_url
 from enginewatch_harness.load.calibrate_run import shown_limit
 from enginewatch_harness.load.check import check_spec
+from enginewatch_harness.load.generator import check_target
 from enginewatch_harness.load.knee import MIN_LEVELS, Knee, NoKnee, Point, find_knee
 from enginewatch_harness.load.search import KneeSearch, Limits, SloSearch
+from enginewatch_harness.load.synthetic import prepare_workload
+from enginewatch_harness.load.target import Target
 from enginewatch_harness.plan_file import MeasureTable, ModelTable, PlanFile
 from enginewatch_harness.progress import clock
 from enginewatch_harness.session import run_session
@@ -177,6 +180,9 @@ def prepare_test(given: Mapping[str, Any], *, environment: Mapping[str, str]) ->
         url, model=given["model"], headers=headers, ca_file=given["ca_file"], verify_tls=not given["insecure"]
     )
     options["served_model"] = server.model
+    first = loads.spec(loads.levels[0])
+    check_target(Target(url=url, model=server.model, endpoint=str(options["endpoint"])), first)
+    prepare_workload(first, 0)  # a dataset or a tokenizer that cannot be read is told now, not by every run
     model = ModelTable(name=name_of(server.model), served=server.model)
     maker = CaseMaker(
         loads=loads,
@@ -202,6 +208,7 @@ def _options(given: Mapping[str, Any], url: str, load: Given) -> Json:
         "ca_file": None if given["ca_file"] is None else str(given["ca_file"].absolute()),
         "verify_tls": not given["insecure"],
         "request_timeout_s": given["request_timeout_s"],
+        "outage_s": given["outage_s"],
         "device_name": given["device_name"],
         "gpus": given["gpus"],
     }

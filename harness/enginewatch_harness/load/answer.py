@@ -17,6 +17,8 @@ _MISSES = 8
 
 _ERROR_BODY_BYTES = 4_000
 _SIZE_LINE_BYTES = 10
+_BROKEN_OFF = frozenset({"abort", "error", "cancelled"})
+"""Finish reasons of answers that are not whole."""
 
 
 class Lessons:
@@ -170,6 +172,7 @@ class Answer:
                 self._learnt = self._lessons.learn(data, self._wire.read) or self._learnt
         if facts.finish_reason is not None:
             exchange.finish_reason = facts.finish_reason
+            _refuse_broken_off(exchange)
         if facts.output_tokens is not None:
             exchange.output_tokens, exchange.prompt_tokens = facts.output_tokens, facts.prompt_tokens
             exchange.cached_tokens = facts.cached_tokens
@@ -226,6 +229,7 @@ class Answer:
     def _end_of_whole(self) -> None:
         exchange, facts = self._exchange, self._wire.read(bytes(self._whole))
         exchange.finish_reason = facts.finish_reason
+        _refuse_broken_off(exchange)
         exchange.prompt_tokens, exchange.output_tokens = facts.prompt_tokens, facts.output_tokens
         exchange.cached_tokens = facts.cached_tokens
         if facts.error is not None:
@@ -234,6 +238,13 @@ class Answer:
             exchange.fail(ErrorClass.NO_CONTENT, f"the answer ({facts.finish_reason}) has no text")
         if self._keep:
             self.texts.append(facts.text)
+
+
+def _refuse_broken_off(exchange: Exchange) -> None:
+    if exchange.finish_reason in _BROKEN_OFF:
+        exchange.fail(
+            ErrorClass.STREAM_ERROR, f"the server broke the answer off: finish_reason {exchange.finish_reason}"
+        )
 
 
 def _text(parts: list[str | bytes]) -> str:

@@ -70,11 +70,13 @@ class LoadArrays:
         return self.gaps_ns[np.repeat(requests, np.diff(self.offsets))]
 
     def largest_gap_ns(self) -> NDArray[np.float64]:
-        """Return each request's largest gap; 0 where it had a single content event, NaN where unknown."""
+        """Return each request's largest gap; 0 where it had a single content event, NaN where nobody can tell."""
         largest = np.where(self.has_gaps, 0.0, np.nan)
         some = np.diff(self.offsets) > 0
         if some.any():
             largest[some] = np.maximum.reduceat(self.gaps_ns, self.offsets[:-1][some])
+        # Several events and no time between them came in one read: nobody here can tell how far apart they were.
+        largest[some & (largest == 0)] = np.nan
         return largest
 
 

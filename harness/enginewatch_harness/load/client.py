@@ -11,15 +11,11 @@ from collections import deque
 from collections.abc import Callable
 
 from enginewatch_harness.load.answer import Lessons
-from enginewatch_harness.load.connection import Connection
+from enginewatch_harness.load.connection import CLOSED_BY_ANSWER_NS, Connection
 from enginewatch_harness.load.exchange import ErrorClass, Exchange
 from enginewatch_harness.load.target import Target
 
 _NS = 1e9
-
-CLOSED_BY_ANSWER_NS = 100_000_000
-"""A connection that closes this soon after its answer was closed by the server's habit, not by a time limit."""
-
 
 _CLOSING_TURN_S = 0.001
 _CLOSING_TURNS = 500
@@ -134,6 +130,8 @@ class Client:
 
     def finished(self, connection: Connection, exchange: Exchange, *, reusable: bool) -> None:
         """Take back a request that ended, and its connection."""
+        # A server that says so after a good answer closes after each; after an error it closes this one.
+        self._server_closes = self._server_closes or (exchange.ok and not reusable)
         if reusable and not self._server_closes:
             self._idle.append(connection)
         else:

@@ -21,6 +21,9 @@ from enginewatch_harness.load.answer import Answer, Lessons, Line
 from enginewatch_harness.load.endpoints import Endpoint
 from enginewatch_harness.load.exchange import ErrorClass, Exchange
 
+CLOSED_BY_ANSWER_NS = 100_000_000
+"""A connection that closes this soon after its answer was closed by the server's habit, not by a time limit."""
+
 _now_ns = time.monotonic_ns
 _NO_LINES: dict[int, Line] = {}
 _NO_TIMES = array("q")
@@ -221,7 +224,7 @@ class Connection(asyncio.Protocol):
         unanswered = exchange.first_byte_ns is None and not exchange.new_connection
         if unanswered:
             self._owner.lost(self)
-        if unanswered and self._closed_before(exc):
+        if unanswered and self._closed_before(exc, self._read_ns):
             self._owner.resend(exchange)
         elif exc is not None:
             self._end(exchange, ErrorClass.RESET, str(exc) or type(exc).__name__)
@@ -232,14 +235,14 @@ class Connection(asyncio.Protocol):
             self._exchange = exchange
             self._answered(exchange, answer, closed=True)
 
-    def _closed_before(self, exc: Exception | None) -> bool:
+    def _closed_before(self, exc: Exception | None, now_ns: int) -> bool:
         """Return whether the server had closed the idle connection when the request came: no failure of either.
 
         A close that acknowledges the request, and a reset, come from a server that had the connection open. Only
-        while no connection has been used twice may they be the habit of closing after each answer.
+        right after an answer, and while no connection has been used twice, are they the habit of closing after each.
         """
         if self.answered_ns is not None and not self._owner.reuse_works:
-            return True
+            return now_ns - self.answered_ns < CLOSED_BY_ANSWER_NS or not self._reached
         return (exc is None or isinstance(exc, BrokenPipeError)) and not self._reached
 
     # --- httptools' side
@@ -297,5 +300,5 @@ class Connection(asyncio.Protocol):
         exchange.end_ns = self._read_ns if error_class is None else time.monotonic_ns()
         if error_class is not None:
             exchange.fail(error_class, error)
-        self.answered_ns = exchange.end_ns
+        self.answered_ns = exchange.end_ns if reusable else None
         self._owner.finished(self, exchange, reusable=reusable)

@@ -39,6 +39,7 @@ START_GAP_NS = 100_000
 anyway, while nothing is read, and equal answers would keep the burst together for the whole load."""
 
 READY_AHEAD = 256
+OPEN_READY_AHEAD = 4
 READY_PER_TICK = 8
 """Requests are spelt before they are due, a few a tick, so that spelling delays neither a send nor a read."""
 
@@ -87,6 +88,9 @@ class Driver:
         self._on_phase, self._on_progress = on_phase, on_progress
         self._writer = RequestWriter(target)
         self._arrivals = workload.arrivals()
+        # An open loop's numbers are arrivals in order: what one process holds, no other can send in time.
+        most = READY_AHEAD if self._arrivals is None else OPEN_READY_AHEAD
+        self._ahead = min(spec.concurrency, most)
         self._arrived = -1
         self._last_offset_ns = 0
         self._due_ns = 0
@@ -126,7 +130,7 @@ class Driver:
             on_done=self._done,
             keep_text=self._spec.turns > 1 or self._spec.tokenizer is not None,
         )
-        self._prepare(min(self._spec.concurrency, READY_AHEAD))
+        self._prepare(self._ahead)
         await self._client.open_connections()
         started_ns = time.monotonic_ns() if when is None else await when()
         self.begin_ns = started_ns + self._warmup_ns
@@ -206,8 +210,7 @@ class Driver:
 
     def _prepare(self, most: int) -> None:
         """Spell requests that will be due soon."""
-        ahead = min(self._spec.concurrency, READY_AHEAD)
-        while most > 0 and len(self._ready) < ahead and not self._no_more:
+        while most > 0 and len(self._ready) < self._ahead and not self._no_more:
             number = self._tickets.take()
             if number == EMPTY:
                 return

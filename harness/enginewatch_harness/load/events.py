@@ -61,6 +61,7 @@ def read_openai(data: bytes) -> EventFacts:
         if not isinstance(choice, dict):
             continue
         reason = choice.get("finish_reason")
+        reason = reason.get("type") if isinstance(reason, dict) else reason  # SGLang's own endpoint
         finish = finish or (str(reason) if reason else None)
         # A chat has its text in a delta or a message, a completion in the choice itself.
         part = choice.get("delta") or choice.get("message") or choice
@@ -112,6 +113,8 @@ def _object(data: bytes) -> dict[str, Any] | EventFacts:
         return EventFacts(error=f"an event that is not JSON: {data[:80]!r}")
     if not isinstance(event, dict):
         return EventFacts(error=f"an event that is not an object: {data[:80]!r}")
+    if event.get("object") == "error":  # vLLM before 0.10
+        return EventFacts(error=error_text(event))
     return EventFacts(error=error_text(event["error"])) if event.get("error") else event
 
 

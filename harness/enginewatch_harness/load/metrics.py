@@ -50,6 +50,7 @@ NOTHING_COMPLETED = "no request of the measuring phase completed"
 NO_USAGE = "the server reported no token usage"
 NO_STREAM = "the answers came whole: the endpoint does not stream"
 ONE_EVENT = "no request had more than one token"
+ONE_READ = "all tokens of a request came in one read"
 NOT_RECORDED = "the tool did not record it"
 
 
@@ -112,7 +113,8 @@ def latency_metrics(arrays: LoadArrays) -> tuple[MetricValue, ...]:
     for stem in ("ttft", "tpot", "e2e"):
         found += _quantiles(stem, _values_ns(arrays, stem), LEVELS[stem], _why_none(arrays, stem))
     gaps = arrays.gaps_of(arrays.chosen)
-    found += _quantiles("itl", gaps, LEVELS["itl"], _why_none(arrays, "itl"))
+    told = gaps if gaps.any() else gaps[:0]
+    found += _quantiles("itl", told, LEVELS["itl"], _why_none(arrays, "itl"))
     return (*found, *_ttfo(arrays), _interactivity(arrays), _zero_gaps(arrays, gaps))
 
 
@@ -131,7 +133,9 @@ def _why_none(arrays: LoadArrays, stem: str) -> str:
     if np.isnan(arrays.ttft_ns[chosen]).all():
         # An answer that came whole has at most one content event; a tool that kept no TTFT counted none.
         return NO_STREAM if (arrays.events[chosen] <= 1).any() else NOT_RECORDED
-    return NOT_RECORDED if stem == "ttft" or not arrays.has_gaps[chosen].any() else ONE_EVENT
+    if stem == "ttft" or not arrays.has_gaps[chosen].any():
+        return NOT_RECORDED
+    return ONE_READ if np.diff(arrays.offsets)[chosen].any() else ONE_EVENT
 
 
 def _quantiles(stem: str, values_ns: NDArray[np.generic], levels: tuple[str, ...], why_none: str) -> list[MetricValue]:

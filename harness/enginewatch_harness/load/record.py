@@ -149,7 +149,8 @@ def to_table(parts: Sequence[Columns], t0_ns: int, *, count_tokens: Callable[[st
         "first_byte_at_ns": _since(found["first_byte_ns"], t0_ns),
         "ttft_ns": _masked(first - start, timed),
         "e2e_ns": _masked(last - start, ok),
-        "tpot_ns": _masked(tpot, timed & (spaces > 0)),
+        # All in one read: when the server made each token, nobody here can tell.
+        "tpot_ns": _masked(tpot, timed & (spaces > 0) & (last > first)),
         "connect_ns": found["connect_ns"],
         "prompt_tokens": found["prompt_tokens"],
         "output_tokens": found["output_tokens"],

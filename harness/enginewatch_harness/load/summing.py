@@ -51,6 +51,8 @@ def sum_up(
     notes = [*workload.notes, *judged.notes]
     if workload.estimated is not None and not any("is an estimate" in note for note in notes):
         notes.append(f"prompt length is an estimate: {workload.estimated}")
+    if resent := sum(account.resent for account in accounts):
+        notes.append(f"{resent} requests were sent again: the server had closed their idle connections")
     if gave_up:
         notes.append(f"the load was broken off: {gave_up[0]}")
     window_begin_ns, window_end_ns = judged.window_ns
@@ -61,7 +63,7 @@ def sum_up(
         reasons=(*judged.reasons, *(Reason(code="server_died", detail=detail) for detail in died[:1])),
         counts={
             **judged.counts,
-            "resent": sum(account.resent for account in accounts),
+            "resent": resent,
             **({} if length is None else {"prompt_words": length.words}),
         },
         notes=tuple(notes),

@@ -55,11 +55,11 @@ class Target:
         Raises:
             UsageError: The URL is not ``http[s]://host[:port]``, with or without a path.
         """
-        parts = urlsplit(self.url)
         try:
+            parts = urlsplit(self.url)
             port = parts.port
         except ValueError:
-            port = -1
+            parts, port = urlsplit(""), -1
         if parts.scheme not in _PORTS or not parts.hostname or port == -1 or parts.query or parts.fragment:
             raise UsageError(
                 f"target URL {self.url!r} cannot be measured", remedy="write http://host:port or https://host:port"
