@@ -6,7 +6,6 @@ All times are CLOCK_MONOTONIC nanoseconds of one machine, so the two sides compa
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,15 +112,6 @@ def read_seen(data: bytes) -> list[Seen]:
         at += times.nbytes
         found.append(seen_from_times(str(number), sent, times))
     return found
-
-
-def write_seen(records: Iterable[tuple[int, int, list[int]]]) -> bytes:
-    """Spell such a file: number, start and event times of each request."""
-    parts = []
-    for number, sent, times in records:
-        parts.append(_SEEN.pack(number, sent, len(times)))
-        parts.append(np.asarray(times, dtype="=i8").tobytes())
-    return b"".join(parts)
 
 
 def seen_from_times(key: str | int | None, start_ns: int, times: Times) -> Seen:

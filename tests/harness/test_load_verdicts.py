@@ -8,7 +8,6 @@ from enginewatch_harness.load.arrays import load_arrays
 from enginewatch_harness.load.metrics import ClientStats
 from enginewatch_harness.load.verdicts import (
     bound_by_client,
-    client_bound,
     failures,
     few_samples,
     processes_needed,
@@ -25,6 +24,10 @@ def stats_of(*, cpu_pct=5.0, late_ms=0.05, waited_pct=0.1, process=0):
 
 
 QUIET = stats_of()
+
+
+def client_bound(table, client, *, rate_rps):
+    return bound_by_client(load_arrays(table), (client,), rate_rps=rate_rps)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from enginewatch_db.tables import LLM_REQUESTS
 from enginewatch_harness.demo import files
 from enginewatch_harness.demo.catalogue import SERVER_RUNS
 from enginewatch_harness.demo.server_runs import SILENT
-from enginewatch_harness.load.metrics import load_metrics, measured, pooled_gaps_ns, totals
+from enginewatch_harness.load.arrays import load_arrays
+from enginewatch_harness.load.metrics import load_metrics, measured, totals
 from enginewatch_harness.parse.vllm_bench import error_class, parse_result, parse_results
 
 RECORDED = Path(__file__).parents[1] / "data" / "harness" / "vllm" / "bf16-c1-rinf.json.gz"
@@ -86,7 +87,7 @@ def test_quantiles_by_the_tools_own_definition_are_the_tools_quantiles(load):
     """``numpy.percentile`` of the values in seconds, times 1000 (vllm/benchmarks/serve.py)."""
     chosen = measured(load.requests)
     for ours, theirs in TOOL_NAMES.items():
-        values_ns = pooled_gaps_ns(chosen) if ours == "itl" else chosen[f"{ours}_ns"].to_numpy()
+        values_ns = load_arrays(chosen).gaps_ns if ours == "itl" else chosen[f"{ours}_ns"].to_numpy()
         for level in (50, 90, 95, 99):
             found = np.percentile(values_ns / 1e9, level) * 1000
             # The tool reads its clock once more for the end of a request: about 1 us on E2E and so on TPOT.

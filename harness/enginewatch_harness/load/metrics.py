@@ -35,7 +35,6 @@ __all__ = [
     "column",
     "latency_metrics",
     "measured",
-    "pooled_gaps_ns",
     "start_ns",
     "totals",
 ]
@@ -77,14 +76,6 @@ def measured(requests: pa.Table) -> pa.Table:
 
     ok = pc.and_(pc.equal(requests["phase"], "measure"), pc.equal(requests["status"], "ok"))
     return requests.filter(ok)
-
-
-def pooled_gaps_ns(requests: pa.Table) -> NDArray[np.int64]:
-    """Return all gaps between consecutive content events, request after request."""
-    import pyarrow.compute as pc
-
-    gaps: NDArray[np.int64] = pc.list_flatten(requests["itl_ns"]).to_numpy().astype(np.int64)
-    return gaps
 
 
 def absent(metric: str, why: str) -> MetricValue:

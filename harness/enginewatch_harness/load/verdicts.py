@@ -10,7 +10,7 @@ import numpy as np
 
 from enginewatch_db.quantile import MIN_SAMPLES, TAIL_MIN_SAMPLES
 from enginewatch_db.validity import Reason
-from enginewatch_harness.load.arrays import LoadArrays, load_arrays
+from enginewatch_harness.load.arrays import LoadArrays
 from enginewatch_harness.load.metrics import NS_PER_MS, ClientStats
 
 if TYPE_CHECKING:
@@ -33,18 +33,6 @@ P99_REQUESTS = 100
 """Below, not one request lies beyond the 99th percentile."""
 
 COUNTS_DISAGREE_PCT = 2.0
-
-
-def client_bound(
-    requests: pa.Table,
-    client: ClientStats | tuple[ClientStats, ...],
-    *,
-    rate_rps: float | None,
-    cores: int | None = None,
-) -> Reason | None:
-    """Return why the client was the bottleneck, or ``None``; see ``bound_by_client``."""
-    clients = client if isinstance(client, tuple) else (client,)
-    return bound_by_client(load_arrays(requests), clients, rate_rps=rate_rps, cores=cores)
 
 
 def bound_by_client(
