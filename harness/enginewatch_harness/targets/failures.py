@@ -14,7 +14,7 @@ _SIGNS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "port_in_use",
-        r"[Aa]ddress already in use|EADDRINUSE|\[Errno 98\]|couldn't bind HTTP server socket",
+        r"(?i:address already in use)|EADDRINUSE|\[Errno 98\]|couldn't bind HTTP server socket",
         "stop that process, or set options.port = 0 for a free one",
     ),
     (
