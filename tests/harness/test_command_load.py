@@ -228,6 +228,23 @@ def test_a_server_that_does_not_stream_fails_with_the_reason(store, capsys):
     assert "load_failed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("streams", [True, False])
+def test_without_a_store_only_the_logs_of_failed_runs_are_left(store, tmp_path, monkeypatch, capsys, streams):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    with SlotServer(slots=1, streams=streams) as server:
+        code = call(server.url, "--concurrency", "1", "--repeats", "1", "--no-store", *SHORT)
+    left = list(scratch.glob("enginewatch-load-*/work/*/runs/*/llm_requests.partial.parquet"))
+    if streams:
+        assert code != ExitCode.FAILED
+        assert list(scratch.glob("enginewatch-load-*")) == []
+    else:
+        assert code == ExitCode.FAILED
+        assert len(left) == 1
+        assert str(left[0].parents[3]) in capsys.readouterr().err
+
+
 def test_calibrate_is_a_word_of_its_own(capsys):
     assert call("calibrate", "--help") == 0
     assert " load calibrate [OPTIONS]" in capsys.readouterr().out

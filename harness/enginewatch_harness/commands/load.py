@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -87,8 +88,15 @@ def _place(workspace: Workspace, *, no_store: bool) -> Iterator[Workspace]:
     if not no_store:
         yield workspace
         return
-    with tempfile.TemporaryDirectory(prefix="enginewatch-load-") as folder:
-        yield Workspace(Path(folder))
+    place = Workspace(Path(tempfile.mkdtemp(prefix="enginewatch-load-")))
+    try:
+        yield place
+    finally:
+        # A failed run's error names its logs, and they are all that is left of it.
+        if any(place.work.glob("*/runs/*")):
+            say(f"nothing was stored; the logs of failed runs are in {place.work}")
+        else:
+            shutil.rmtree(place.root, ignore_errors=True)
 
 
 def exit_code(records: tuple[RunRecord, ...], *, answered: bool = False) -> int:
