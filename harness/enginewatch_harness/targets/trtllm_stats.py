@@ -9,7 +9,6 @@ it was read, and the last of some answer right then.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,10 +89,14 @@ def _batch(stats: object) -> dict[str, float | None]:
     return {"batch_size": _number(stats, "numScheduledRequests")} if isinstance(stats, Mapping) else {}
 
 
+_MOST = 1e12
+"""No count, and no time in ms, of a server is larger; beyond it, nanoseconds would overflow."""
+
+
 def _number(item: Mapping[str, Any], name: str) -> float | None:
     value = item.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST:
+        return None  # NaN fails the comparison too
     return float(value)
 
 
