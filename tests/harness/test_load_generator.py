@@ -341,3 +341,13 @@ def test_an_abort_of_ours_and_an_error_answer_do_not_end_keep_alive(server):
     rows = load(server, spec, timeout_s=0.2).requests.to_pylist()
     assert sorted({row["error_class"] or "" for row in rows}) == ["", "timeout", "unavailable"]
     assert sum(row["new_connection"] for row in rows) <= 2
+
+
+def test_a_reset_of_a_request_that_came_is_its_failure_and_not_sent_again(server):
+    """Long after the last answer, a reset is no habit of closing, though no connection has been used twice yet."""
+    server.script = lambda body: {"reset_after": 0} if len(server.truths) % 2 else {}
+    spec = LoadSpec(mode="constant", concurrency=1, rate_rps=7, requests=8, isl=8, osl=2)
+    result = load(server, spec)
+    assert len(server.truths) == 8  # none was sent twice
+    assert result.requests["error_class"].to_pylist() == [None, "reset"] * 4
+    assert result.counts["resent"] == 0

@@ -241,9 +241,10 @@ class Connection(asyncio.Protocol):
         A close that acknowledges the request, and a reset, come from a server that had the connection open. Only
         right after an answer, and while no connection has been used twice, are they the habit of closing after each.
         """
-        if self.answered_ns is not None and not self._owner.reuse_works:
-            return now_ns - self.answered_ns < CLOSED_BY_ANSWER_NS or not self._reached
-        return (exc is None or isinstance(exc, BrokenPipeError)) and not self._reached
+        if (exc is None or isinstance(exc, BrokenPipeError)) and not self._reached:
+            return True
+        unproven = self.answered_ns is not None and not self._owner.reuse_works
+        return unproven and now_ns - (self.answered_ns or 0) < CLOSED_BY_ANSWER_NS
 
     # --- httptools' side
 
