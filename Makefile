@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo run test lint format docs bench clean help
+.PHONY: setup demo run test fuzz lint format docs bench clean help
 
 help:  ## list the verbs
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ —/'
@@ -24,6 +24,9 @@ demo: setup  ## recorded H200 runs in the dashboard, without a GPU
 
 test: setup  ## the whole test suite
 	$(BIN)/python -m pytest
+
+fuzz: setup  ## the property tests with a thousand new draws each
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile fuzz
 
 lint: setup  ## style, types, layers, spelling
 	$(BIN)/ruff check .
