@@ -34,6 +34,7 @@ from enginewatch_harness.backends.llamacpp_server import Settings, arguments, pa
 from enginewatch_harness.gguf_model import LlamaShape, write_random_llama
 from enginewatch_harness.load.generator import run_load
 from enginewatch_harness.load.spec import LoadSpec
+from enginewatch_harness.load.spec_json import read_spec
 
 SHAPE = {"n_layers": 2, "n_embd": 64, "n_heads": 2, "n_kv_heads": 1, "n_ff": 96}
 SMALL = LlamaShape(**SHAPE)
@@ -343,7 +344,7 @@ def test_the_command_starts_the_same_server_and_load(model, make_context):
     assert (settings.port, settings.parallel, settings.threads) == (8080, 2, 1)
     load = shlex.split(lines[1])
     assert load[1:3] == ["-m", "enginewatch_harness.load"]
-    assert load[load.index("--requests") + 1] == "6"
+    assert read_spec(load[load.index("--spec") + 1]) == job(model).load
     assert json.loads(load[load.index("--body") + 1]) == load_target("http://h:1", "m", LlamaCppOptions()).body
 
 

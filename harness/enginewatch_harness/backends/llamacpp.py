@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -24,6 +25,7 @@ from enginewatch_harness.load.driver import spare_connections
 from enginewatch_harness.load.generator import run_load
 from enginewatch_harness.load.result import LoadResult
 from enginewatch_harness.load.spec import LoadSpec
+from enginewatch_harness.load.spec_json import write_spec
 from enginewatch_harness.load.synthetic import context_tokens
 from enginewatch_harness.load.target import Target
 from enginewatch_harness.targets.scraper import Found, Scraper
@@ -264,12 +266,7 @@ def commands(job: Job, load: LoadSpec, settings: Settings, options: LlamaCppOpti
     server[server.index("--port") + 1] = str(port)
     target = load_target(f"http://127.0.0.1:{port}", job.model_name, options)
     generator = [Path(sys.executable).name, "-m", "enginewatch_harness.load", "--url", target.url]
-    generator += ["--model", target.model, "--endpoint", target.endpoint, "--mode", load.mode]
-    generator += ["--concurrency", str(load.concurrency), "--isl", str(load.isl), "--osl", str(load.osl)]
-    if load.rate_rps is not None:
-        generator += ["--rate-rps", f"{load.rate_rps:g}"]
-    if load.requests is not None:
-        generator += ["--requests", str(load.requests)]
+    generator += ["--model", target.model, "--endpoint", target.endpoint, "--spec", write_spec(load)]
     generator += ["--warmup-s", f"{job.warmup_s:g}", "--duration-s", f"{job.duration_s:g}", "--seed", str(job.seed)]
-    generator += ["--body", '{"temperature": 0, "ignore_eos": true, "cache_prompt": false}']
+    generator += ["--body", json.dumps(target.body)]
     return f"tail -f /dev/null | {shlex.join(server)}\n{shlex.join(generator)}"
