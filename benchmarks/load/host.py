@@ -138,12 +138,12 @@ class Used:
 
 
 def _descendants(pid: int) -> list[int]:
-    found, todo = [], [pid]
-    while todo:
-        parent = todo.pop()
+    found, left = [], [pid]
+    while left:
+        parent = left.pop()
         with contextlib.suppress(OSError):
             for task in Path(f"/proc/{parent}/task").iterdir():
-                todo += map(int, (task / "children").read_text().split())
+                left += map(int, (task / "children").read_text().split())
         found.append(parent)
     return found[1:]
 

@@ -156,10 +156,12 @@ def _leaves(value):
     return [leaf for item in value for leaf in _leaves(item)] if isinstance(value, list) else [value]
 
 
-def test_exact_output_asks_for_no_more_and_no_less():
-    writer = RequestWriter(Target(url="http://h", model="m", exact_output=True))
-    _, body = body_of(writer.request(PlannedRequest(prompt="x", output_tokens=9)))
-    assert (body["max_tokens"], body["min_tokens"], body["ignore_eos"]) == (9, 9, True)
+def test_an_answer_can_be_asked_for_no_more_and_no_less():
+    asked = PlannedRequest(prompt="x", output_tokens=9)
+    _, body = body_of(RequestWriter(Target(url="http://h", model="m", min_tokens=True)).request(asked))
+    assert (body["max_tokens"], body["min_tokens"]) == (9, 9)
+    _, plain = body_of(RequestWriter(Target(url="http://h", model="m")).request(asked))
+    assert "min_tokens" not in plain
 
 
 @pytest.mark.parametrize("url", ["h:1", "ftp://h", "http://", "http://h:99999", "http://h/?q=1"])

@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,16 @@ from enginewatch_db.errors import UsageError
 from enginewatch_db.metrics import METRICS
 from enginewatch_db.model import Phase
 from enginewatch_harness.load.__main__ import main
+from enginewatch_harness.load.driver import Driver
 from enginewatch_harness.load.generator import run_load
 from enginewatch_harness.load.metrics import start_ns
+from enginewatch_harness.load.part import run_part
 from enginewatch_harness.load.reference_server import ReferenceServer
-from enginewatch_harness.load.spec import LoadSpec
+from enginewatch_harness.load.spec import Dataset, LoadSpec, Prefixes
+from enginewatch_harness.load.spec_json import read_spec, write_spec
+from enginewatch_harness.load.synthetic import SyntheticWorkload, prepare_workload
 from enginewatch_harness.load.target import Target
+from enginewatch_harness.load.tickets import LocalTickets
 
 MS = 1_000_000
 
@@ -316,6 +322,48 @@ def test_the_load_by_hand(server, capsys, tmp_path):
     assert "http://host:port" in capsys.readouterr().err
 
 
+def test_a_load_by_hand_that_no_flags_can_tell(server, capsys):
+    spec = LoadSpec(
+        mode="gamma", rate_rps=200, burstiness=2, concurrency=8, requests=5, isl=8, osl=4, slo={"e2e_ms": 1}
+    )
+    argv = ["--url", server.url, "--model", "m", "--warmup-s", "0", "--spec", write_spec(spec)]
+    assert main(argv) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["goodput_pct"]["n"] == 5
+    assert main([*argv, "--isl", "9"]) == 2
+    assert "--isl beside --spec" in capsys.readouterr().err
+
+
+SPECS = [
+    LoadSpec(
+        mode="steps",
+        steps=((1.5, 2), (3, 4)),
+        dataset=Dataset(path=Path("a b"), speed=2),
+        prefixes=Prefixes(groups=2, tokens=3),
+    ),
+    LoadSpec(mode="closed", tokenizer=Path("t.json"), turns=3, slo={"ttft_ms": 1.5}, isl_dist="normal:2"),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_load_survives_its_text(spec):
+    assert read_spec(write_spec(spec)) == spec
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "JSON"),
+        ("[1]", "the load"),
+        ('{"isl": 4}', "mode"),
+        ('{"mode": "closed", "isl": "x"}', "isl"),
+        ('{"osls": 1}', "osls"),
+    ],
+)
+def test_text_that_is_no_load(text, said):
+    with pytest.raises(UsageError, match=said):
+        read_spec(text)
+
+
 def test_tokens_of_one_read_have_no_latency_between_them(server):
     spec = LoadSpec(mode="closed", concurrency=2, requests=24, isl=8, osl=6, slo={"tpot_ms": 0.001})
     result = load(server, spec, script={"pack": 6})
@@ -351,3 +399,44 @@ def test_a_reset_of_a_request_that_came_is_its_failure_and_not_sent_again(server
     assert len(server.truths) == 8  # none was sent twice
     assert result.requests["error_class"].to_pylist() == [None, "reset"] * 4
     assert result.counts["resent"] == 0
+
+
+def test_a_proxy_that_ends_every_fourth_connection_politely_keeps_the_others_alive(server):
+    server.script = lambda body: {"says_close": len(server.truths) % 4 == 3}
+    spec = LoadSpec(mode="closed", concurrency=1, requests=12, isl=8, osl=2)
+    rows = load(server, spec).requests.to_pylist()
+    assert [row["status"] for row in rows] == ["ok"] * 12
+    assert sum(row["new_connection"] for row in rows) <= 3
+
+
+class Thinking(SyntheticWorkload):
+    """Notes for which requests it was asked how long a stream pauses."""
+
+    def think_ns(self, number):
+        self.thought = [*getattr(self, "thought", ()), number]
+        return super().think_ns(number)
+
+
+class EveryThird(LocalTickets):
+    """The numbers that one of three processes gets."""
+
+    def take(self):
+        return 3 * super().take() + 1
+
+
+def test_pauses_are_drawn_for_the_request_whatever_process_sends_it(server):
+    spec = LoadSpec(mode="closed", concurrency=1, requests=4, isl=8, osl=2, think_time_s=0.001)
+    target = Target(url=server.url, model="m")
+    workload = Thinking(prepare_workload(spec, seed=1))
+    driver = Driver(
+        target,
+        spec,
+        workload,
+        EveryThird(4),
+        warmup_s=0,
+        duration_s=1,
+        on_phase=lambda phase: None,
+        on_progress=lambda completed, median_ms: None,
+    )
+    run_part(driver, 0)
+    assert workload.thought == [1, 4, 7, 10]

@@ -96,5 +96,12 @@ def test_answers_are_counted_by_the_tokenizer_where_there_is_one():
     assert (row["tokenizer_prompt_tokens"], row["tokenizer_output_tokens"]) == (5, 2)
 
 
+def test_the_prompt_of_a_later_turn_holds_answers_that_nobody_counted():
+    planned = (PlannedRequest(prompt="", output_tokens=3, input_tokens=5, session=7, turn=turn) for turn in (0, 1))
+    asked = [Exchange(idx=0, phase="measure", planned=each, message=b"") for each in planned]
+    rows = to_table([Columns.of(asked, 0)], 0, count_tokens=len).to_pylist()
+    assert [(row["asked_prompt_tokens"], row["tokenizer_prompt_tokens"]) for row in rows] == [(5, 5), (5, None)]
+
+
 def test_no_requests_make_an_empty_table():
     assert to_table([Columns.of([], 0)], 0).num_rows == 0

@@ -128,7 +128,7 @@ def test_an_absent_program_is_not_available(tmp_path):
 def test_a_server_ends_with_a_harness_that_is_killed(tmp_path):
     port = free_port()
     script = textwrap.dedent(f"""
-        import sys, time
+        import signal, sys
         from pathlib import Path
         from enginewatch_harness.targets.probe import asker
         from enginewatch_harness.targets.server import Command, LaunchedServer
@@ -136,7 +136,7 @@ def test_a_server_ends_with_a_harness_that_is_killed(tmp_path):
         with LaunchedServer(command, Path({str(tmp_path)!r}), asker("http://127.0.0.1:{port}")) as server:
             server.wait_until_ready(20)
             print(*server.pids(), flush=True)
-            time.sleep(600)
+            signal.pause()
     """)
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     try:
@@ -194,7 +194,7 @@ def test_a_container_is_stopped_when_the_harness_is_killed(docker, tmp_path):
         [
             sys.executable,
             "-c",
-            f"import subprocess, time; subprocess.Popen({shim!r}, stdin=subprocess.PIPE); time.sleep(600)",
+            f"import signal, subprocess; subprocess.Popen({shim!r}, stdin=subprocess.PIPE); signal.pause()",
         ]
     )
     try:

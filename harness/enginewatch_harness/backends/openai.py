@@ -29,6 +29,7 @@ from enginewatch_harness.targets.server import LaunchedServer
 from enginewatch_harness.targets.watch import Phases, ServerSide, per_gpu, server_side
 
 SEED_LIMIT = 1 << 31
+OPENAI_ENDPOINTS = frozenset({"completions", "chat"})
 UNKNOWN_DEVICE = "unknown"
 """Device of a server behind a URL: nothing in HTTP tells it."""
 
@@ -182,6 +183,7 @@ def _target(job: Job, options: OpenAiOptions, headers: dict[str, str], reached: 
         model=served_model(job, options, facts),
         endpoint=options.endpoint,
         stream=options.stream,
+        min_tokens=facts.family in extensions.MIN_TOKENS and options.endpoint in OPENAI_ENDPOINTS,
         body={**fields, **options.body},
         headers=headers,
         timeout_s=options.request_timeout_s,
@@ -265,4 +267,5 @@ def _notes(job: Job, options: OpenAiOptions, reached: Reached, target: Target, s
     if seed != job.seed:
         yield f"prompts are new in each run, so that no prefix cache knows them: their seed was {seed}"
     shown = {key: value for key, value in target.body.items() if key != "cache_salt"}
-    yield f"every request carries {json.dumps(shown, sort_keys=True)}"
+    least = " and min_tokens as many as it asks for" if target.min_tokens else ""
+    yield f"every request carries {json.dumps(shown, sort_keys=True)}{least}"

@@ -67,6 +67,7 @@ class Answer:
         "_lessons",
         "_missed",
         "_opening",
+        "_settled",
         "_splitter",
         "_times",
         "_whole",
@@ -86,6 +87,7 @@ class Answer:
         self.texts: list[str | bytes] = []
         self._whole = bytearray()
         self._learnt: Shape | None = None
+        self._settled: Shape | None = None
         self._missed = 0
         self._opening = self.closing = b""
         self.lines: dict[int, Line] = {}
@@ -141,9 +143,9 @@ class Answer:
         learnt = self._learnt
         if learnt is None or not between_chunks or not self._splitter.between:
             return False
-        opening = b"data: " + learnt.opening
-        if opening != self._opening:
-            self._opening, self.closing = opening, learnt.closing + b"\n\n\r\n"
+        if learnt is not self._settled:
+            self._settled = learnt
+            self._opening, self.closing = b"data: " + learnt.opening, learnt.closing + b"\n\n\r\n"
             self.lines = {}
         # The fast way keeps no more than times, so the kind of the first content must have been seen before.
         return learnt.reasoning or self._exchange.visible_ns is not None

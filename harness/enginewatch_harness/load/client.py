@@ -131,7 +131,8 @@ class Client:
     def finished(self, connection: Connection, exchange: Exchange, *, reusable: bool) -> None:
         """Take back a request that ended, and its connection."""
         # A server that says so after a good answer closes after each; after an error it closes this one.
-        self._server_closes = self._server_closes or (exchange.ok and not reusable)
+        # One that has kept a connection alive has only had enough of this one (a proxy's limit of requests).
+        self._server_closes = self._server_closes or (exchange.ok and not reusable and not self.reuse_works)
         if reusable and not self._server_closes:
             self._idle.append(connection)
         else:

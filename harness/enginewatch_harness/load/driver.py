@@ -219,7 +219,14 @@ class Driver:
             most -= 1
 
     def _launch(
-        self, planned: PlannedRequest, message: bytes, start_ns: int, *, stream: int | None, intended_ns: int | None
+        self,
+        number: int,
+        planned: PlannedRequest,
+        message: bytes,
+        start_ns: int,
+        *,
+        stream: int | None,
+        intended_ns: int | None,
     ) -> None:
         phase = self._phase_of(start_ns)
         if phase == Phase.MEASURE.value:
@@ -235,6 +242,7 @@ class Driver:
                 phase=phase,
                 planned=planned,
                 message=message,
+                number=number,
                 stream=stream,
                 intended_ns=intended_ns,
                 start_ns=start_ns,
@@ -249,8 +257,8 @@ class Driver:
         if not self._ready:
             self._loop.call_later(0.001, self._next_of, stream)
             return
-        _, planned, message = self._ready.popleft()
-        self._launch(planned, message, time.monotonic_ns(), stream=stream, intended_ns=None)
+        number, planned, message = self._ready.popleft()
+        self._launch(number, planned, message, time.monotonic_ns(), stream=stream, intended_ns=None)
 
     def _schedule_next(self) -> None:
         """Arm the timer for the next arrival that is this process's."""
@@ -285,8 +293,8 @@ class Driver:
     def _send_due(self) -> None:
         while self._due_ns <= time.monotonic_ns() and not self._no_more and not self._stopped.is_set():
             if self._armed:
-                _, planned, message = self._ready.popleft()
-                self._launch(planned, message, self._due_ns, stream=None, intended_ns=self._due_ns)
+                number, planned, message = self._ready.popleft()
+                self._launch(number, planned, message, self._due_ns, stream=None, intended_ns=self._due_ns)
             self._schedule_next()
 
     # --- answers
@@ -302,6 +310,8 @@ class Driver:
         self._judge(exchange)
         if not self._stopped.is_set():
             self._follow(exchange)
+        if self._spec.tokenizer is None:
+            exchange.text = None  # it was for the next turn; only a tokenizer reads it later
         self._advance(time.monotonic_ns())
 
     def _follow(self, exchange: Exchange) -> None:
@@ -312,7 +322,7 @@ class Driver:
             self._pending += 1
             self._later(after.delay_ns, partial(self._next_turn, after, exchange))
         elif exchange.stream is not None:
-            pause_ns = self._workload.think_ns(exchange.idx) if exchange.ok else ERROR_PAUSE_NS
+            pause_ns = self._workload.think_ns(exchange.number) if exchange.ok else ERROR_PAUSE_NS
             self._later(pause_ns, partial(self._next_of, exchange.stream))
 
     def _later(self, pause_ns: int, call: Callable[[], None]) -> None:
@@ -328,9 +338,10 @@ class Driver:
         message = self._writer.request(planned)
         if before.stream is None:
             due_ns = before.end_ns + planned.delay_ns
-            self._launch(planned, message, due_ns, stream=None, intended_ns=due_ns)
+            self._launch(before.number, planned, message, due_ns, stream=None, intended_ns=due_ns)
         else:
-            self._launch(planned, message, time.monotonic_ns(), stream=before.stream, intended_ns=None)
+            now_ns = time.monotonic_ns()
+            self._launch(before.number, planned, message, now_ns, stream=before.stream, intended_ns=None)
 
     def _judge(self, exchange: Exchange) -> None:
         """Stop early where nothing can succeed any more."""

@@ -60,6 +60,7 @@ class Exchange:
         idx: Number of the request in this process.
         phase: ``warmup``, ``measure`` or ``drain``, by its start.
         planned: What was asked.
+        number: Of the request, or of its session, in the whole load; the same in whatever process.
         message: The whole request as bytes; dropped when it has ended.
         stream: Number of the closed loop's stream; ``None`` in the open loop.
         intended_ns: When it was due; ``None`` in the closed loop.
@@ -89,6 +90,7 @@ class Exchange:
     phase: str
     planned: PlannedRequest
     message: bytes
+    number: int = 0
     stream: int | None = None
     intended_ns: int | None = None
     start_ns: int = 0

@@ -134,7 +134,6 @@ def to_table(parts: Sequence[Columns], t0_ns: int, *, count_tokens: Callable[[st
         None if at is None or not good else at - begin
         for at, begin, good in zip(found["visible_ns"], start.tolist(), ok, strict=True)
     ]
-    count = None if count_tokens is None else count_tokens
     columns: dict[str, Any] = {
         "stream": found["stream"],
         "phase": found["phase"],
@@ -163,8 +162,12 @@ def to_table(parts: Sequence[Columns], t0_ns: int, *, count_tokens: Callable[[st
         "ttfo_ns": visible,
         "asked_prompt_tokens": found["asked_prompt_tokens"],
         "asked_output_tokens": found["asked_output_tokens"],
-        "tokenizer_prompt_tokens": found["asked_prompt_tokens"] if count else [None] * size,
-        "tokenizer_output_tokens": [count(text) if count and text else None for text in found["text"]],
+        # Exact where prompts are made to a length; what a later turn has of answers nobody has counted.
+        "tokenizer_prompt_tokens": [
+            tokens if count_tokens and not turn else None
+            for tokens, turn in zip(found["asked_prompt_tokens"], found["turn"], strict=True)
+        ],
+        "tokenizer_output_tokens": [count_tokens(text) if count_tokens and text else None for text in found["text"]],
         "cached_prompt_tokens": found["cached_prompt_tokens"],
     }
     order = np.lexsort((process, start))

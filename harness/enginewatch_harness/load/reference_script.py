@@ -32,6 +32,7 @@ class Script:
         reset_after: Reset the connection after so many tokens.
         silent: Never answer.
         close_after: Close the connection after a whole answer, without having said so.
+        says_close: Say that the connection ends with this answer, and close it then.
         stall_after: Say nothing more after so many tokens, and keep the connection open.
         bad_json_after: After so many tokens, send an event that is not JSON, and end.
         bad_chunk_after: After so many tokens, send a chunk without a size.
@@ -55,6 +56,7 @@ class Script:
     reset_after: int | None = None
     silent: bool = False
     close_after: bool = False
+    says_close: bool = False
     stall_after: int | None = None
     bad_json_after: int | None = None
     bad_chunk_after: int | None = None

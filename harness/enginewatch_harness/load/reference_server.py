@@ -147,7 +147,8 @@ class _Answer:
         if self._script.cut_after == 0:
             self._transport.close()
             return
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
+        head += b"Connection: close\r\n\r\n" if self._script.says_close else b"\r\n"
         if self._script.role_event:
             for delta in ({"role": "assistant", "content": ""}, {"content": ""}, {}):
                 head += _chunk(_event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}))
@@ -216,7 +217,7 @@ class _Answer:
             if self._script.done:
                 tail += _chunk(_event("[DONE]"))
         self._write(tail + b"0\r\n\r\n")
-        if self._script.close_after:
+        if self._script.close_after or self._script.says_close:
             self._transport.close()
 
 

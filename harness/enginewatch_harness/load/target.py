@@ -26,8 +26,8 @@ class Target:
         endpoint: A key of ``ENDPOINTS``. ``completions`` sends the prompt as it is; ``chat`` lets the server's
             chat template add tokens.
         stream: ``False`` asks for whole answers: they have no token times, only an end.
-        exact_output: Ask for exactly the wanted tokens (``ignore_eos``, ``min_tokens``), which vLLM, SGLang,
-            TensorRT-LLM and llama.cpp understand and other servers may refuse.
+        min_tokens: Send ``min_tokens`` with the tokens that each request asks for, which vLLM, SGLang and
+            TensorRT-LLM understand and other servers may refuse.
         body: Further fields of each request, for example ``{"temperature": 0}``.
         headers: Further headers, for example ``{"Authorization": "Bearer ..."}``.
         timeout_s: Limit of one request from its start to its end.
@@ -41,7 +41,7 @@ class Target:
     model: str
     endpoint: str = "completions"
     stream: bool = True
-    exact_output: bool = False
+    min_tokens: bool = False
     body: Json = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     timeout_s: float = 120.0
@@ -112,8 +112,8 @@ class RequestWriter:
     def __init__(self, target: Target) -> None:
         self._wire = wire = target.wire()
         body = wire.body(target.model, target.streams())
-        if target.exact_output:
-            body |= {"ignore_eos": True, "min_tokens": TOKENS}
+        if target.min_tokens:
+            body["min_tokens"] = TOKENS
         encoded = json.dumps({**body, **target.body}, separators=(",", ":"))
         before, _, after = encoded.partition(json.dumps(TEXT))
         self._parts = (before.encode(), *(part.encode() for part in after.split(str(TOKENS))))

@@ -71,7 +71,9 @@ def open_tokenizer(path: Path) -> TextCounter:
         )
     try:
         return TextCounter(Tokenizer.from_file(str(file)))
-    except Exception as error:  # the Rust library raises bare Exception for every fault of a file
+    except Exception as error:  # the seam to a Rust library, which raises bare Exception for every fault of a file
+        if type(error) is not Exception:
+            raise  # a fault of ours
         raise UsageError(
             f"{file} holds no tokenizer: {error}", remedy=f"name a {FILE} of the tokenizers library"
         ) from error

@@ -12,6 +12,12 @@ from enginewatch_db.model import Json
 IGNORE_EOS = frozenset({"vllm", "sglang", "trtllm", "lmdeploy", "llamacpp", "nim"})
 """Take ``ignore_eos`` at the top level, so that every answer has the length that was asked for."""
 
+MIN_TOKENS = frozenset({"vllm", "sglang", "trtllm"})
+"""Take ``min_tokens`` beside it: a stop word or another special token does not end an answer early either.
+
+vLLM 0.20 and 0.33: fields of both request classes in their source; SGLang and TensorRT-LLM: of their OpenAI protocol.
+"""
+
 _SALT_SINCE = (0, 9)
 """vLLM's ``cache_salt`` came with 0.8.5; asked for from the release after it."""
 

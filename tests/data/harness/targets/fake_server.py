@@ -88,10 +88,10 @@ if BEHAVIOUR == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if BEHAVIOUR == "escapes":
     # A worker in a session of its own, as some launchers start them.
-    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
     subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
 if BEHAVIOUR == "children":
-    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
 sys.stderr.write(
     f"INFO engine config: dtype=torch.bfloat16, max_seq_len=64, quantization=fp8, env={os.environ.get('FAKE')}\n"
 )
