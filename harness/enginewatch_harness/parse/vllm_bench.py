@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 PER_REQUEST = ("input_lens", "output_lens", "ttfts", "itls", "start_times", "errors")
 NS_PER_S = 1_000_000_000
+ENDLESS_S = 1e9
+"""Seconds from which on a time is a mistake: 31 years, which in ns still fit a column."""
+
 SLACK_S = 0.001
 """The last token may lie this far outside of the reported duration: sums of rounded gaps."""
 
@@ -185,7 +188,7 @@ def _check_latencies(columns: dict[str, list[Any]], failed: Sequence[bool], sour
         if is_failed:
             continue
         for name, value in (("ttft", ttft), ("start_time", start), *(("itl", gap) for gap in gaps)):
-            if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+            if not isinstance(value, int | float) or not 0 <= value < ENDLESS_S:
                 raise UsageError(f"{source}: request {number} has {name} = {value!r}", remedy="measure again")
         if ttft == 0:
             raise UsageError(
@@ -199,6 +202,8 @@ def _span(
 ) -> tuple[float, float, float]:
     """Return the start of the load on the client's clock, its duration, and its last token."""
     duration_s = _number(content, "duration", source)
+    if duration_s >= ENDLESS_S:
+        raise UsageError(f"{source}: duration = {duration_s:g} s is beyond any clock", remedy="save the result again")
     rows = zip(columns["start_times"], columns["ttfts"], columns["itls"], failed, strict=True)
     ends = [start + ttft + math.fsum(gaps) for start, ttft, gaps, is_failed in rows if not is_failed]
     first_s = min(start for start in columns["start_times"] if start > 0)
