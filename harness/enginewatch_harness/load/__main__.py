@@ -19,7 +19,6 @@ from enginewatch_harness.load.endpoints import ENDPOINTS
 from enginewatch_harness.load.generator import run_load
 from enginewatch_harness.load.result import LoadResult
 from enginewatch_harness.load.spec import MODES, LoadSpec
-from enginewatch_harness.load.spec_json import read_spec
 from enginewatch_harness.load.target import Target
 
 FLAGS = {"mode": "closed", "concurrency": 1, "rate_rps": None, "isl": 64, "osl": 32, "requests": None, "processes": 1}
@@ -38,6 +37,9 @@ def spec_of(given: argparse.Namespace) -> LoadSpec:
     if twice:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in twice)
         raise UsageError(f"{named} beside --spec", remedy="put it into the spec")
+    # pydantic is 0.1 s and some 20 MB, which a load told by flags does not need.
+    from enginewatch_harness.load.spec_json import read_spec
+
     return read_spec(given.spec)
 
 
