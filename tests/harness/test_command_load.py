@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import sys
 import threading
 
 import pytest
+from rich.console import Console
 
 from enginewatch_db.connect import Reader
 from enginewatch_db.errors import ExitCode, UsageError
@@ -135,7 +137,7 @@ def test_a_ladder_alone_in_an_empty_folder_is_measured_shown_and_stored(store, c
     assert code in (0, ExitCode.UNFIT)  # a busy host makes the client late, which is what it says then
     assert "2 streams" in said.out
     assert "8 streams" in said.out
-    assert "goodput %" in said.out
+    assert "goodput" in said.out
     assert "run 4/4" in said.err
     assert f"stored in {store}" in said.err
     with Reader.open(store) as opened:
@@ -482,3 +484,16 @@ def test_progress_in_lines_and_in_a_live_table(load_run, capsys):
     with PlainLoad(CASES, with_slo=False, about="") as show:
         show(happened[3])
     assert "run 1/2 1 stream: 100.0 out tok/s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 160])
+def test_a_narrow_window_leaves_columns_out_and_cuts_no_number(load_run, width):
+    values = {"ttft_p50_ms": 1234.5, "ttft_p99_ms": 2345.6, "itl_p50_ms": 12.3, "itl_p99_ms": 123.4, "goodput_pct": 99}
+    records = [load_run(key, e2e_p99_ms=23_456.7, requests_s=1.5, requests_failed_pct=0, **values) for key in CASES]
+    rows = load_rows.rows_of(records, CASES)
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(load_rows.table_of(rows, with_slo=True, width=width))
+    text = console.export_text()
+    assert "…" not in text
+    assert {"load", "out", "TTFT", "state"} <= set(text.split())
+    assert ("req/s" in text) == (width >= 120)

@@ -84,7 +84,7 @@ class LiveLoad(PlainLoad):
             if key not in known:
                 spec = self._cases[key]
                 rows.append(Row(case_key=key, level=level_of(spec), load=0, records=()))
-        return table_of(rows, with_slo=self._with_slo, now=self._now, title=self._title)
+        return table_of(rows, with_slo=self._with_slo, now=self._now, title=self._title, width=err.width)
 
 
 def make_live(kind: str, cases: Mapping[str, LoadSpec], *, with_slo: bool, about: str) -> PlainProgress:

@@ -23,6 +23,12 @@ PAIRS = {
 }
 RATES = {"req/s": "requests_s", "out tok/s": "output_tokens_s", "tok/s/user": "tokens_s_per_user"}
 
+FIRST_TO_GO = ("runs", "req/s", "E2E ms p50/p99", "failed %", "ITL ms p50/p99", "tok/s/user")
+"""Columns that a narrow window does without: the state tells of failures, and the store has all."""
+
+STATE_WIDTH = 14
+SEPARATOR = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -99,33 +105,67 @@ def state_of(row: Row) -> str:
 
 
 def table_of(
-    rows: Sequence[Row], *, with_slo: bool, now: Mapping[str, str] | None = None, title: str | None = None
+    rows: Sequence[Row],
+    *,
+    with_slo: bool,
+    now: Mapping[str, str] | None = None,
+    title: str | None = None,
+    width: int | None = None,
 ) -> Table:
-    """Return the table; ``now`` says what runs at a level at this moment, by case key."""
+    """Return the table.
+
+    Args:
+        rows: One a level.
+        with_slo: Whether goodput is shown.
+        now: What runs at a level at this moment, by case key.
+        title: Above it.
+        width: Characters of the window: columns that do not fit are left out, ``FIRST_TO_GO`` first, so that no
+            number is cut; ``None`` for all.
+    """
     shown = Table(show_edge=False, pad_edge=False, title=title, title_justify="left")
-    shown.add_column("load", no_wrap=True)
-    shown.add_column("runs", justify="right")
-    for name in (*RATES, *PAIRS, *(("goodput %",) if with_slo else ()), "failed %"):
-        shown.add_column(name, justify="right", no_wrap=True)
+    columns = columns_of(rows, with_slo=with_slo)
+    chosen = list(columns) if width is None else _fitting(columns, width)
+    for name in chosen:
+        shown.add_column(_heading(name), justify="left" if name == "load" else "right", no_wrap=True)
     shown.add_column("state", overflow="fold")
-    for row in rows:
+    for idx, row in enumerate(rows):
         running = (now or {}).get(row.case_key)
-        shown.add_row(*cells(row, with_slo=with_slo), escape(running or state_of(row)))
+        shown.add_row(*(columns[name][idx] for name in chosen), escape(running or state_of(row)))
     return shown
 
 
-def cells(row: Row, *, with_slo: bool) -> list[str]:
-    """Return the cells of a row, its state left out."""
-    pairs = ["/".join(number(row.middle(metric), 3) for metric in metrics) for metrics in PAIRS.values()]
-    good = [number(row.middle("goodput_pct"), 3)] if with_slo else []
-    return [
-        row.level,
-        str(len(row.records)),
-        *(number(row.middle(metric)) for metric in RATES.values()),
-        *("–" if pair == "–/–" else pair for pair in pairs),
-        *good,
-        number(row.middle("requests_failed_pct"), 3),
-    ]
+def columns_of(rows: Sequence[Row], *, with_slo: bool) -> dict[str, list[str]]:
+    """Return the cells by column, their state left out."""
+    found = {"load": [row.level for row in rows], "runs": [str(len(row.records)) for row in rows]}
+    found |= {name: [number(row.middle(metric)) for row in rows] for name, metric in RATES.items()}
+    for name, metrics in PAIRS.items():
+        pairs = ["/".join(number(row.middle(metric), 3) for metric in metrics) for row in rows]
+        found[name] = ["–" if pair == "–/–" else pair for pair in pairs]
+    if with_slo:
+        found["goodput %"] = [number(row.middle("goodput_pct"), 3) for row in rows]
+    found["failed %"] = [number(row.middle("requests_failed_pct"), 3) for row in rows]
+    return found
+
+
+def _heading(name: str) -> str:
+    """Return a column's name in two lines, so that it is no wider than its numbers."""
+    for cut in (" ms ", "/user", " "):
+        before, found, after = name.rpartition(cut)
+        if found:
+            return f"{before}{' ms' if cut == ' ms ' else ''}\n{'/user' if cut == '/user' else after}"
+    return name
+
+
+def _fitting(columns: Mapping[str, Sequence[str]], width: int) -> list[str]:
+    widest = {
+        name: max(len(text) for text in (*_heading(name).splitlines(), *cells)) for name, cells in columns.items()
+    }
+    chosen = list(columns)
+    for name in FIRST_TO_GO:
+        if sum(widest[kept] + SEPARATOR for kept in chosen) + STATE_WIDTH <= width:
+            break
+        chosen.remove(name)
+    return chosen
 
 
 def line_of(record: RunRecord, *, with_slo: bool) -> str:

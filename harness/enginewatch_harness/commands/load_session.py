@@ -31,6 +31,7 @@ from enginewatch_harness.commands.load_given import REPEATS, Given, Loads, body_
 from enginewatch_harness.commands.load_live import make_live
 from enginewatch_harness.commands.load_rows import Row, rows_of, table_of
 from enginewatch_harness.commands.load_server import Server, find_server, root_url
+from enginewatch_harness.console import out
 from enginewatch_harness.load.calibrate_run import shown_limit
 from enginewatch_harness.load.check import check_spec
 from enginewatch_harness.load.generator import check_target
@@ -95,7 +96,7 @@ class LoadTest:
 
     def table(self, records: tuple[RunRecord, ...]) -> Table:
         """Return the table of levels."""
-        return table_of(rows_of(records, self.source.cases), with_slo=self._with_slo)
+        return table_of(rows_of(records, self.source.cases), with_slo=self._with_slo, width=out.width)
 
     def found(self, records: tuple[RunRecord, ...]) -> load_summary.Found:
         """Return what the runs say."""

@@ -45,6 +45,10 @@ class Found:
         return "req/s" if self.by_rate else "streams"
 
 
+def _counted(level: float, unit: str) -> str:
+    return "1 stream" if (level, unit) == (1, "streams") else f"{level:g} {unit}"
+
+
 def interval(found: Located) -> str:
     """Return a value with its interval, where there is one."""
     if found.low is None or found.high is None:
@@ -61,7 +65,7 @@ def frontier_lines(found: Found) -> list[str]:
     for item in placed:
         point = item.point
         lines.append(
-            f"  {point.level:g} {found.unit}: {interval(point.throughput)} tok/s, "
+            f"  {_counted(point.level, found.unit)}: {interval(point.throughput)} tok/s, "
             f"{interval(point.interactivity)} tok/s/user{_place(item, found.unit)}"
         )
     return lines
@@ -71,7 +75,7 @@ def _place(item: Placed, unit: str) -> str:
     if item.dominated_by is None:
         return ""
     certain = "" if item.clear else ", within the noise"
-    return f" – dominated: {item.dominated_by:g} {unit} bring more of both{certain}"
+    return f" – dominated: {_counted(item.dominated_by, unit)} bring more of both{certain}"
 
 
 def knee_lines(found: Found) -> list[str]:
@@ -111,7 +115,7 @@ def slo_lines(found: Found) -> list[str]:
     goal = f"{found.slo_share:g} % of requests with {limits}"
     if answer.passes is None:
         return [f"No load meets the SLO ({goal}): {answer.why or 'nothing passed'} ({answer.runs} runs)."]
-    head = f"Highest load that meets the SLO ({goal}): {answer.passes:g} {found.unit}"
+    head = f"Highest load that meets the SLO ({goal}): {_counted(answer.passes, found.unit)}"
     upper = "" if answer.fails is None else f"; {answer.fails:g} miss it"
     sure = "" if answer.sure else ", not for certain: the shares are within their intervals of the goal"
     lines = [f"{head}{upper} ({answer.runs} runs{sure})."]
@@ -123,8 +127,8 @@ def slo_lines(found: Found) -> list[str]:
 
 def _share(item: LevelVerdict, unit: str) -> str:
     if item.share is None or item.low is None or item.high is None:
-        return f"{item.level:g} {unit}: no request"
-    return f"{item.level:g} {unit}: {item.share:.1%} good [{item.low:.1%}, {item.high:.1%}] in {item.runs} runs"
+        return f"{_counted(item.level, unit)}: no request"
+    return f"{_counted(item.level, unit)}: {item.share:.1%} good [{item.low:.1%}, {item.high:.1%}] in {item.runs} runs"
 
 
 def trouble_lines(records: Sequence[RunRecord]) -> list[str]:
