@@ -414,7 +414,7 @@ def test_the_summary_says_what_dominates_what(load_run):
         load_run("c8", output_tokens_s=value, tokens_s_per_user=value / 4) for value in (50.0, 51.0, 49.0)
     ]
     lines = load_summary.frontier_lines(found_of(records))
-    assert "1 streams: 100.00 [97.54, 102.5] tok/s" in lines[1]
+    assert "1 stream: 100.00 [97.54, 102.5] tok/s" in lines[1]
     assert "dominated: 1 streams bring more of both" in lines[2]
     content = load_summary.as_json(found_of(records), records, label="x")
     assert [level["on_frontier"] for level in content["levels"]] == [True, False]
