@@ -415,7 +415,7 @@ def test_the_summary_says_what_dominates_what(load_run):
     ]
     lines = load_summary.frontier_lines(found_of(records))
     assert "1 stream: 100.00 [97.54, 102.5] tok/s" in lines[1]
-    assert "dominated: 1 streams bring more of both" in lines[2]
+    assert "dominated: more of both at 1 stream" in lines[2]
     content = load_summary.as_json(found_of(records), records, label="x")
     assert [level["on_frontier"] for level in content["levels"]] == [True, False]
     assert content["label"] == "x"

@@ -75,7 +75,7 @@ def _place(item: Placed, unit: str) -> str:
     if item.dominated_by is None:
         return ""
     certain = "" if item.clear else ", within the noise"
-    return f" – dominated: {_counted(item.dominated_by, unit)} bring more of both{certain}"
+    return f" – dominated: more of both at {_counted(item.dominated_by, unit)}{certain}"
 
 
 def knee_lines(found: Found) -> list[str]:
