@@ -49,56 +49,12 @@ class TrendState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunState:
-    """Run: which run (a UUID or the beginning of one), which GPU of it, which shape of its distribution.
-
-    ``case``, ``series`` and ``metric`` are the Trend that it was opened from, ``metric`` and those below it the
-    Serving. Streamlit (1.67) puts them into the browser's history under the old page's path before it changes the
-    page, so Back returns to the same view.
-    """
-
-    PATH: ClassVar[str] = "run"
-    id: str | None = None
-    gpu: str | None = None
-    dist: str = "histogram"
-    case: str | None = None
-    series: str | None = None
-    metric: str | None = None
-    workload: str | None = None
-    model: str | None = None
-    device: str | None = None
-    precision: str | None = None
-    session: str | None = None
-    counted: bool = False
-    per: str = "server"
-    load: str | None = None
-    slo: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunsState:
-    """Runs: the filters of the list; those below ``case`` are the Serving that it was opened from, see ``RunState``."""
-
-    PATH: ClassVar[str] = "runs"
-    session: str | None = None
-    workload: str | None = None
-    backend: str | None = None
-    precision: str | None = None
-    status: str | None = None
-    valid: str | None = None
-    case: str | None = None
-    model: str | None = None
-    device: str | None = None
-    counted: bool = False
-    per: str = "server"
-    load: str | None = None
-    metric: str | None = None
-    slo: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ServingState:
-    """Serving: which load runs, throughput of what, which metric against the load, and its limit in ms."""
+    """Serving: which load runs, throughput of what, which metric against the load, and its limit in ms.
+
+    Pages that it opens carry it too: Streamlit (1.67) puts the new page's parameters into the browser's history
+    under the old page's path before it changes the page, so Back returns to the same view.
+    """
 
     PATH: ClassVar[str] = "serving"
     workload: str | None = None
@@ -111,6 +67,32 @@ class ServingState:
     load: str | None = None
     metric: str | None = None
     slo: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState(ServingState):
+    """Run: which run (a UUID or the beginning of one), which GPU of it, which shape of its distribution.
+
+    ``case``, ``series`` and ``metric`` are the Trend that it was opened from.
+    """
+
+    PATH: ClassVar[str] = "run"
+    id: str | None = None
+    gpu: str | None = None
+    dist: str = "histogram"
+    case: str | None = None
+    series: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunsState(ServingState):
+    """Runs: the filters of the list; session, workload and precision are filters too."""
+
+    PATH: ClassVar[str] = "runs"
+    backend: str | None = None
+    status: str | None = None
+    valid: str | None = None
+    case: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
