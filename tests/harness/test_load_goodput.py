@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from scipy import stats
 
 from enginewatch_db.errors import UsageError
 from enginewatch_harness.load.arrays import load_arrays
-from enginewatch_harness.load.goodput import NO_SLO, good_requests, goodput_metrics, wilson_interval
+from enginewatch_harness.load.goodput import NO_SLO, good_requests, goodput_metrics
 from enginewatch_harness.load.spec import SLO_KEYS
 
 MS = 1_000_000
@@ -100,21 +99,6 @@ def test_it_agrees_with_asking_each_request(load_table, drawn, slo):
         return row["status"] == "ok" and all(seen[key] <= limit * MS for key, limit in slo.items())
 
     assert good_requests(load_arrays(table), slo).tolist() == [met(row) for row in table.to_pylist()]
-
-
-@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilsons_interval_is_scipys_and_holds_the_share(drawn):
-    successes, n = drawn
-    low, high = wilson_interval(successes, n)
-    assert 0 <= low <= successes / n <= high <= 1
-    theirs = stats.binomtest(successes, n).proportion_ci(method="wilson")
-    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
-
-
-def test_no_share_has_no_interval():
-    for successes, n in ((0, 0), (3, 2), (-1, 2)):
-        with pytest.raises(ValueError, match="no share"):
-            wilson_interval(successes, n)
 
 
 def test_the_largest_gap_is_of_its_own_request(load_table):

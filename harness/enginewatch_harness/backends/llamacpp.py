@@ -10,7 +10,6 @@ import time
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from enginewatch_db.errors import BackendError
 from enginewatch_db.metrics import MetricValue
@@ -30,9 +29,6 @@ from enginewatch_harness.load.synthetic import context_tokens
 from enginewatch_harness.load.target import Target
 from enginewatch_harness.targets.scraper import Found, Scraper
 from enginewatch_harness.targets.watch import Phases, ServerSide, server_side
-
-if TYPE_CHECKING:
-    pass
 
 TEMPLATE_TOKENS = 64
 """Most that a chat template puts around a message, with a vocabulary of bytes."""

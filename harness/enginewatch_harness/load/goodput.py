@@ -10,8 +10,6 @@ content came inside the window, as ``requests_s`` does.
 
 from __future__ import annotations
 
-from math import sqrt
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,32 +19,13 @@ from enginewatch_db.metrics import MetricValue
 from enginewatch_harness.load.arrays import LoadArrays
 from enginewatch_harness.load.metrics import NS_PER_MS, absent
 from enginewatch_harness.load.spec import SLO_KEYS
+from enginewatch_harness.load.wilson import wilson_interval
 from enginewatch_harness.load.window import completed_inside
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NO_SLO = "no SLO was set"
-
-
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the score interval of a share, as shares in [0, 1].
-
-    It keeps its coverage at shares near 0 and 1, where the normal interval collapses. Source: E. B. Wilson,
-    "Probable inference, the law of succession, and statistical inference", JASA 22 (1927), and L. D. Brown,
-    T. T. Cai and A. DasGupta, "Interval estimation for a binomial proportion", Statistical Science 16 (2001).
-
-    Raises:
-        ValueError: ``n`` is not positive, or ``successes`` lies outside [0, n].
-    """
-    if not 0 <= successes <= n or n == 0:
-        raise ValueError(f"{successes} of {n} is no share")
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share = successes / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # Rounding must not put an end inside an impossible share or past the estimate.
-    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
 def good_requests(arrays: LoadArrays, slo: dict[str, float]) -> NDArray[np.bool_]:

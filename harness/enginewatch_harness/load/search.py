@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from enginewatch_harness.load.knee import Knee, NoKnee, Point, find_knee
+from enginewatch_harness.load.wilson import wilson_bounds
 
 COARSE_GAIN = 0.10
 """Doubling the load has stopped to help when it brings less than this, twice in a row."""
@@ -160,10 +161,7 @@ def attainment(runs: Sequence[Attained], z: float = 1.645) -> tuple[float, float
     if total == 0:
         return None
     share = sum(run.good for run in runs) / total
-    n = total / _dispersion(runs, share)
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return share, max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
+    return share, *wilson_bounds(share, total / _dispersion(runs, share), z)
 
 
 def _dispersion(runs: Sequence[Attained], share: float) -> float:
