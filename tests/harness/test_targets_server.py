@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import time
 from pathlib import Path
@@ -321,6 +324,25 @@ def test_the_processes_of_a_server_behind_a_url_are_its_own(tmp_path):
         assert child.pid in local.server_pids(url)
         assert child.pid in local.server_pids(url.replace("127.0.0.1", "localhost") + "/v1")
         assert local.server_pids("http://192.0.2.1:80") == frozenset()
+        for name in (items[0].address for items in psutil.net_if_addrs().values() if items[0].family == socket.AF_INET):
+            assert child.pid in local.server_pids(url.replace("127.0.0.1", name))
     finally:
         process.stop_group(child, 1.0)
     assert local.server_pids(url) == frozenset()
+
+
+def test_a_program_that_only_passes_connections_on_says_nothing_of_the_server(tmp_path):
+    forwarder = tmp_path / "socat"
+    shutil.copy(Path(sys.executable).resolve(), forwarder)
+    code = "import signal, socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True)"
+    child = subprocess.Popen(
+        [forwarder, "-c", f"{code}; signal.pause()"],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONHOME": sys.base_prefix, "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR")},
+    )
+    try:
+        port = int(child.stdout.readline())
+        assert local.server_pids(f"http://127.0.0.1:{port}") == frozenset()
+    finally:
+        child.kill()
+        child.communicate()

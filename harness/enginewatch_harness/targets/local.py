@@ -8,12 +8,30 @@ from urllib.parse import urlsplit
 
 import psutil
 
+FORWARDERS = frozenset(
+    {
+        "caddy",
+        "docker-proxy",
+        "envoy",
+        "haproxy",
+        "kubectl",
+        "nginx",
+        "pasta",
+        "rootlessport",
+        "socat",
+        "ssh",
+        "traefik",
+    }
+)
+"""Programs that listen here for a server elsewhere, or in a container."""
+
 
 def server_pids(url: str) -> frozenset[int]:
     """Return the processes of a server that listens on this machine; empty where it runs elsewhere, or none is seen.
 
     That is the process that listens, all that it started, and the same of its parent where that runs the same
-    program: some servers start one process for the port and others for the GPUs, side by side.
+    program: some servers start one process for the port and others for the GPUs, side by side. A program that only
+    passes connections on (``FORWARDERS``) tells nothing of the server behind it.
     """
     parts = urlsplit(url)
     if parts.hostname is None or not _is_here(parts.hostname):
@@ -34,6 +52,8 @@ def server_pids(url: str) -> frozenset[int]:
 def _family(pid: int) -> set[int]:
     try:
         process = psutil.Process(pid)
+        if process.name() in FORWARDERS:
+            return set()
         parent = process.parent()
         if parent is not None and _program(parent) == _program(process):
             process = parent
@@ -52,4 +72,6 @@ def _is_here(host: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost" or host == socket.gethostname()
-    return address.is_loopback or address.is_unspecified
+    if address.is_loopback or address.is_unspecified:
+        return True
+    return any(item.address == str(address) for items in psutil.net_if_addrs().values() for item in items)
