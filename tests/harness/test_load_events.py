@@ -100,6 +100,17 @@ def chunk(text, *, kind="text", ascii_only=True, spaces=False, **more):
     return json.dumps({**event, **more}, ensure_ascii=ascii_only, separators=separators).encode()
 
 
+@pytest.mark.parametrize("logprob", ["NaN", "-Infinity", "Infinity"])
+def test_numbers_that_pythons_servers_write_and_json_does_not_know_break_no_answer(logprob):
+    event = b'{"choices": [{"text": " a", "logprobs": {"token_logprobs": [%s]}}]}' % logprob.encode()
+    assert read_openai(event) == EventFacts(text=" a")
+
+
+def test_half_of_a_surrogate_pair_is_text_whose_other_half_comes_next():
+    event = rb'{"choices": [{"text": "\ud83d"}]}'
+    assert read_openai(event) == EventFacts(text="\ud83d")
+
+
 KINDS = st.sampled_from(["text", "content", "reasoning_content", "reasoning"])
 
 

@@ -440,3 +440,12 @@ def test_pauses_are_drawn_for_the_request_whatever_process_sends_it(server):
     )
     run_part(driver, 0)
     assert workload.thought == [1, 4, 7, 10]
+
+
+def test_an_answer_cut_within_a_surrogate_pair_goes_into_the_next_turn_as_it_came(server):
+    server.script = lambda body: {"text": "\ud83d"}
+    spec = LoadSpec(mode="closed", concurrency=1, requests=2, turns=2, isl=8, osl=1)
+    rows = load(server, spec, endpoint="chat").requests.to_pylist()
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+    said = [message["content"] for message in server.truths[1].body["messages"] if message["role"] == "assistant"]
+    assert said == ["\ud83d0"]

@@ -7,6 +7,7 @@ the fields ``ignore_eos`` and ``min_tokens`` of vLLM's, SGLang's and TensorRT-LL
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -94,7 +95,13 @@ ENDPOINTS: dict[str, Endpoint] = {
 def spell_text(endpoint: Endpoint, request: PlannedRequest) -> bytes:
     """Return the JSON that stands in a body's place for text: a string, or the messages of a chat."""
     if not endpoint.history:
-        return orjson.dumps(request.prompt)
+        return _json(request.prompt)
     turns = [*request.history, ("user", request.prompt)]
-    messages = [{"role": role, "content": text} for role, text in turns]
-    return orjson.dumps(messages)
+    return _json([{"role": role, "content": text} for role, text in turns])
+
+
+def _json(value: object) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # half of a surrogate pair, from a dataset or an answer that was cut there: only escapes carry it
+        return json.dumps(value).encode()

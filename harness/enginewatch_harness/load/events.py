@@ -110,12 +110,24 @@ def _object(data: bytes) -> dict[str, Any] | EventFacts:
     try:
         event = orjson.loads(data)
     except ValueError:
-        return EventFacts(error=f"an event that is not JSON: {data[:80]!r}")
+        event = _lenient(data)
+    if isinstance(event, EventFacts):
+        return event
     if not isinstance(event, dict):
         return EventFacts(error=f"an event that is not an object: {data[:80]!r}")
     if event.get("object") == "error":  # vLLM before 0.10
         return EventFacts(error=error_text(event))
     return EventFacts(error=error_text(event["error"])) if event.get("error") else event
+
+
+def _lenient(data: bytes) -> object:
+    """Read what orjson refuses and Python's servers write: NaN, Infinity, and half of a surrogate pair."""
+    try:
+        return json.loads(data)
+    except ValueError:
+        return EventFacts(error=f"an event that is not JSON: {data[:80]!r}")
+    except RecursionError:
+        return EventFacts(error=f"an event nested too deeply: {data[:80]!r}")
 
 
 def _joined(part: dict[str, Any], keys: tuple[str, ...]) -> str:
