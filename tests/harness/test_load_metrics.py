@@ -36,7 +36,7 @@ def values(load_table):
     def found(*requests, window=(0.0, 1000.0), client=QUIET):
         table = load_table(*requests)
         counted = totals(table, (round(window[0] * MS), round(window[1] * MS)))
-        return {item.metric: item for item in load_metrics(table, counted, client)}
+        return {item.metric: item for item in load_metrics(table, counted, (client,))}
 
     return found
 

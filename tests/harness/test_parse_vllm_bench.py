@@ -16,7 +16,6 @@ from enginewatch_db.errors import MeasurementError, UsageError
 from enginewatch_db.tables import LLM_REQUESTS
 from enginewatch_harness.demo import files
 from enginewatch_harness.demo.catalogue import SERVER_RUNS
-from enginewatch_harness.demo.server_runs import SILENT
 from enginewatch_harness.load.arrays import load_arrays
 from enginewatch_harness.load.metrics import load_metrics, measured, totals
 from enginewatch_harness.parse.vllm_bench import error_class, parse_result, parse_results
@@ -97,7 +96,7 @@ def test_quantiles_by_the_tools_own_definition_are_the_tools_quantiles(load):
 
 def test_our_metrics_differ_from_the_tools_by_no_more_than_the_definition_of_a_quantile(load):
     counted = totals(load.requests, load.window_ns)
-    metrics = {item.metric: item for item in load_metrics(load.requests, counted, SILENT)}
+    metrics = {item.metric: item for item in load_metrics(load.requests, counted)}
     for ours, theirs in TOOL_NAMES.items():
         for level in ("p50", "p99"):
             metric = metrics[f"{ours}_{level}_ms"]

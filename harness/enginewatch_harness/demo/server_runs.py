@@ -6,8 +6,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import Json, Phase, PhaseMark
 from enginewatch_db.quantile import TAIL_MIN_SAMPLES
@@ -16,7 +14,7 @@ from enginewatch_harness.assemble import Stamp, finished_run
 from enginewatch_harness.backends.base import Availability, Measurement
 from enginewatch_harness.demo import files, placing, stamps
 from enginewatch_harness.demo.catalogue import LLAMA_PLAN, SERVER_RUNS
-from enginewatch_harness.load.metrics import ClientStats, load_metrics, totals
+from enginewatch_harness.load.metrics import load_metrics, totals
 from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.load.verdicts import failures
 from enginewatch_harness.matrix import Case
@@ -32,8 +30,6 @@ LEAD_NS = 2_000_000_000
 
 NOT_TOLD = "vllm bench serve does not record it"
 CLIENT_METRICS = ("send_lateness_p99_ms", "loop_lateness_p99_ms", "client_cpu_pct")
-SILENT = ClientStats(cpu_pct=None, waited_pct=None, loop_lateness_ns=np.array([], dtype=np.int64))
-"""A client that tells nothing of itself."""
 
 WEIGHTS = "random bf16 weights of the shape of Llama 7B: the times are real, the words are noise"
 
@@ -147,7 +143,7 @@ def _origin(load: PlacedLoad) -> Json:
 def _measurement(load: PlacedLoad, t0_ns: int) -> Measurement:
     result, facts = load.result, load.result.facts
     counted = totals(result.requests, result.window_ns)
-    metrics = [item for item in load_metrics(result.requests, counted, SILENT) if item.metric not in CLIENT_METRICS]
+    metrics = [item for item in load_metrics(result.requests, counted) if item.metric not in CLIENT_METRICS]
     metrics += [MetricValue(metric=metric, value=None, absent_reason=NOT_TOLD) for metric in CLIENT_METRICS]
     failed = failures(result.requests)
     notes = [WEIGHTS, "latencies count from when the client began to send: it does not record when a request was due"]

@@ -83,17 +83,14 @@ def absent(metric: str, why: str) -> MetricValue:
     return MetricValue(metric=metric, value=None, absent_reason=why)
 
 
-def load_metrics(
-    requests: pa.Table, counted: Totals, client: ClientStats | tuple[ClientStats, ...]
-) -> tuple[MetricValue, ...]:
+def load_metrics(requests: pa.Table, counted: Totals, clients: tuple[ClientStats, ...] = ()) -> tuple[MetricValue, ...]:
     """Return the metrics that need neither a spec nor a window; ``judgement.judge_load`` returns all.
 
     Args:
         requests: The table of all requests.
         counted: What ``totals`` counted in the measuring window.
-        client: What the load generator knows about itself, one entry a process; empty where nothing is known.
+        clients: What the load generator knows about itself, one entry a process; empty where nothing is known.
     """
-    clients = client if isinstance(client, tuple) else (client,)
     arrays = load_arrays(requests)
     return (*latency_metrics(arrays), *rate_metrics(arrays, counted), *client_metrics(arrays, clients))
 
