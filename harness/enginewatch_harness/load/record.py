@@ -171,10 +171,11 @@ def to_table(parts: Sequence[Columns], t0_ns: int, *, count_tokens: Callable[[st
         "cached_prompt_tokens": found["cached_prompt_tokens"],
     }
     order = np.lexsort((process, start))
+    del found, times
     arrays = [
         pa.array(np.arange(size), type=field.type)
         if field.name == "request_idx"
-        else pa.array(columns[field.name], type=field.type).take(pa.array(order))
+        else pa.array(columns.pop(field.name), type=field.type).take(pa.array(order))
         for field in LLM_REQUESTS
     ]
     return pa.Table.from_arrays(arrays, schema=LLM_REQUESTS)
@@ -198,11 +199,11 @@ def _gaps(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    gaps = np.diff(times)
     inside = np.ones(max(times.size - 1, 0), dtype=bool)
     borders = ends[:-1]
     inside[borders[(borders > 0) & (borders < times.size)] - 1] = False
+    gaps = np.diff(times)[inside]
     sizes = np.maximum(events - 1, 0)
     offsets = np.concatenate([[0], np.cumsum(sizes)])
-    lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(gaps[inside], pa.int64()))
+    lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(gaps, pa.int64()))
     return pc.if_else(pa.array(timed), lists, pa.nulls(len(lists), lists.type))
