@@ -31,6 +31,7 @@ class Judgement:
         cohort: Whether most cases moved together.
         uncovered: Cases of the baseline that could not be judged.
         is_baseline: Whether the candidate is the baseline itself.
+        notes: What a reader must know about how the two sides were chosen.
     """
 
     candidate: Arm
@@ -45,6 +46,7 @@ class Judgement:
     cohort: Cohort | None = None
     uncovered: tuple[str, ...] = ()
     is_baseline: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[Verdict, int]:

@@ -14,6 +14,7 @@ from enginewatch_db.metrics import METRICS
 from enginewatch_db.model import Comparison, RunRecord, RunStatus
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness.progress import clock
+from enginewatch_harness.troubles import counting_line, reason_lines
 
 if TYPE_CHECKING:
     from enginewatch_ci.judgement import Judgement
@@ -105,8 +106,8 @@ def case_verdict(case_key: str, runs: Sequence[RunRecord], comparisons: Sequence
 
 
 def closing(workspace: Workspace, outcome: SessionOutcome, judged: Judgement | None) -> list[str]:
-    """Return the last lines: verdict, failures with their remedies, what to do next."""
-    lines = [judged.sentence] if judged else []
+    """Return the last lines: verdict, failures and reasons against runs with their remedies, what to do next."""
+    lines = [judged.sentence, *judged.notes] if judged else []
     said = set()
     for record in outcome.records:
         failure = record.failure
@@ -115,6 +116,9 @@ def closing(workspace: Workspace, outcome: SessionOutcome, judged: Judgement | N
         said.add((failure.code, failure.message))
         place = "" if failure.message.startswith(record.case_key) else f"{record.case_key}: "
         lines.append(f"{place}{failure.message}" + (f" → {failure.remedy}" if failure.remedy else ""))
+    counting = counting_line(outcome.records)
+    lines += [counting] if counting else []
+    lines += reason_lines(outcome.records)
     lines += [f"quarantined {name}: {reason}" for name, reason in outcome.ingested.quarantined.items()]
     stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.stage_s.items())
     ok = sum(record.status is RunStatus.OK for record in outcome.records)

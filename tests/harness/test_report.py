@@ -14,6 +14,7 @@ from enginewatch_db.validity import Reason
 from enginewatch_harness import events, report
 from enginewatch_harness.progress import LiveProgress, PlainProgress, clock, headline, make_progress
 from enginewatch_harness.session_request import SessionOutcome
+from enginewatch_harness.troubles import reason_lines
 
 
 @pytest.fixture
@@ -78,6 +79,42 @@ def test_the_closing_lines_name_failures_remedies_and_stages(records, workspace)
     assert "quarantined x: half a bundle" in lines
     assert "build 1.0 s, measure 60.0 s" in lines
     assert "1:01" in lines
+
+
+def test_the_closing_lines_say_what_does_not_count_and_what_to_do(records, workspace):
+    busy = Reason(code="host_busy", detail="1.1 cores were busy before the run")
+    late = Reason(code="client_bound", detail="its event loop was late")
+    marked = [
+        dataclasses.replace(records[0], reasons=(busy,)),
+        dataclasses.replace(records[1], reasons=(busy, Reason(code="tail_undersampled", detail="125 samples"))),
+        dataclasses.replace(records[2], reasons=(busy, late)),
+        dataclasses.replace(records[3], reasons=(Reason(code="run_failed"),)),
+    ]
+    lines = report.closing(workspace, outcome(marked), None)
+    start = lines.index("2 of 4 runs count; no run counts of chat/llamacpp/fp16/c1")
+    assert lines[start + 1 : start + 4] == [
+        "client_bound, 1 of 4 runs, does not count: The load generator itself was the bottleneck. "
+        "(its event loop was late) → Use fewer streams or a host with more cores.",
+        "host_busy, 3 of 4 runs, counts with care: Other processes used more than half a core before the run. "
+        "(1.1 cores were busy before the run) → Stop them, or measure at another time.",
+        "tail_undersampled, 1 of 4 runs, counts with care: Fewer than 1,000 samples: p99 rests on fewer than ten of "
+        "them. (125 samples) → Raise duration_s, or judge the median.",
+    ]
+    assert not any(line.startswith("run_failed") for line in lines)
+
+
+def test_nothing_is_said_about_runs_that_all_count(records, workspace):
+    lines = report.closing(workspace, outcome(records[:3]), None)
+    assert lines[0].startswith("quarantined")
+
+
+def test_a_code_with_differing_details_shows_the_last_and_a_repeated_code_counts_once(records):
+    details = ("1.1 cores", "1.3 cores")
+    reasons = tuple(Reason(code="host_busy", detail=detail) for detail in details)
+    one, two = (dataclasses.replace(records[0], reasons=(reason,)) for reason in reasons)
+    assert "(last: 1.3 cores)" in reason_lines([one, two])[0]
+    twice = dataclasses.replace(records[0], reasons=reasons)
+    assert reason_lines([twice])[0].startswith("host_busy, 1 of 1 run, counts with care")
 
 
 def test_json_has_every_case(records):

@@ -8,13 +8,13 @@ from typing import Any
 
 from enginewatch_db.metrics import METRICS, MetricKind
 from enginewatch_db.model import RunRecord
-from enginewatch_db.validity import REASONS
 from enginewatch_harness.commands.load_cases import HARMLESS_SHARE, value_of
 from enginewatch_harness.commands.load_rows import Row, number, operating_points
 from enginewatch_harness.load.calibrate import Limit
 from enginewatch_harness.load.frontier import Located, Placed, frontier
 from enginewatch_harness.load.knee import Knee, NoKnee
 from enginewatch_harness.load.search import KneeSearch, LevelVerdict, SloAnswer, SloSearch
+from enginewatch_harness.troubles import reason_lines
 
 SCHEMA_VERSION = 1
 
@@ -138,17 +138,8 @@ def trouble_lines(records: Sequence[RunRecord]) -> list[str]:
         if record.failure is not None:
             remedy = f" → {record.failure.remedy}" if record.failure.remedy else ""
             lines.setdefault(record.failure.message, f"{record.failure.code}: {record.failure.message}{remedy}")
-    by_code: dict[str, list[tuple[RunRecord, str]]] = {}
-    for record in records:
-        for reason in record.reasons:
-            if reason.code not in ("run_failed", "tail_undersampled"):
-                by_code.setdefault(reason.code, []).append((record, reason.detail))
-    for code, found in by_code.items():
-        effect = "does not count" if REASONS[code].effect == "reject" else "counts with care"
-        where = f"{len(found)} of {len(records)} runs"
-        detail = f" ({found[-1][1]})" if found[-1][1] else ""
-        lines[code] = f"{code}, {where}, {effect}: {REASONS[code].description}{detail} → {REASONS[code].remedy}"
-    return list(lines.values())
+    # Few levels of a ladder have 100 requests: a reason that nearly every run has would hide the others.
+    return [*lines.values(), *reason_lines(records, without=frozenset({"tail_undersampled"}))]
 
 
 def within_line(records: Sequence[RunRecord], limit: Limit) -> str:
