@@ -92,7 +92,7 @@ def test_a_bad_file_costs_no_good_one_and_the_exit_code_tells(call, workspace, t
     cut.write_text(json.dumps({"completed": 3, "duration": 1})[:-4])
     code, _, said = call(cut, VLLM, CANCELLED, tmp_path / "absent.json", tmp_path)
     assert code == ExitCode.FAILED
-    assert "cut.json: is cut, or no JSON" in said
+    assert "cut.json: is cut, or not JSON" in said
     assert "the run was cancelled" in said
     assert f"there is no file {tmp_path / 'absent.json'}" in said
     assert f"{tmp_path} is a folder" in said
@@ -104,7 +104,7 @@ def test_what_is_no_result_is_a_usage_error_and_leaves_no_store(call, workspace,
     other = tmp_path / "notes.txt"
     other.write_text("hello")
     code, _, said = call(other)
-    assert (code, "no load generator that is known here" in said) == (ExitCode.USAGE, True)
+    assert (code, "any load generator that is known here" in said) == (ExitCode.USAGE, True)
     assert not workspace.store.exists()
 
 

@@ -198,11 +198,11 @@ def test_interrupted_it_keeps_what_was_measured_and_ends_with_130(tmp_path):
         ({"models": ("llama-8b",)}, ("--model", "lama-8b"), ExitCode.USAGE, "did you mean --model llama-8b?"),
         ({"key": "secret"}, (), ExitCode.USAGE, "--api-key-env"),
         ({}, ("--find", "slo"), ExitCode.USAGE, "needs an objective"),
-        ({}, ("--isl", "long"), ExitCode.USAGE, "--isl 'long' is no length"),
+        ({}, ("--isl", "long"), ExitCode.USAGE, "--isl 'long' is not a length"),
         ({}, ("--rate", "1", "--concurrency", "1"), ExitCode.USAGE, "exclude each other"),
         ({}, ("--body", "[1]"), ExitCode.USAGE, "--body must be a JSON object"),
         ({}, ("--api-key-env", "NOT_SET_ANYWHERE"), ExitCode.USAGE, "NOT_SET_ANYWHERE"),
-        ({}, ("--slo", "ttft=1"), ExitCode.USAGE, "slo.ttft"),
+        ({}, ("--slo", "ttft=1"), ExitCode.USAGE, "unknown objective --slo ttft"),
     ],
 )
 def test_mistakes_are_told_in_one_line_before_anything_runs(store, capsys, odd, arguments, code, words):
@@ -431,7 +431,7 @@ def test_the_summary_tells_the_knee_its_interval_and_its_doubts(load_run):
     text = "\n".join(load_summary.knee_lines(found_of([load_run(reasons=("client_bound",))], knee=knee, search=search)))
     assert "Knee: 8.10 streams [6.00, 10.0]" in text
     assert "wider than ±10%" in text
-    assert "late in 1 runs" in text
+    assert "late in 1 of " in text
     assert load_summary.knee_lines(found_of([], knee=NoKnee(code="x", why="because"))) == ["No knee: because."]
 
 

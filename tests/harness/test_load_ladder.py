@@ -34,8 +34,8 @@ def test_rates_may_be_fractions():
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "'' is no number"),
-        ("1,,2", "'' is no number"),
+        ("", "'' is not a number"),
+        ("1,,2", "'' is not a number"),
         ("0", "not positive"),
         ("1.5", "no whole number"),
         ("8-1", "ends below its start"),
@@ -45,7 +45,7 @@ def test_rates_may_be_fractions():
         ("nan", "not positive"),
         ("inf", "not positive"),
         ("-4", "not positive"),
-        ("a-b", "no number"),
+        ("a-b", "not a number"),
     ],
 )
 def test_what_cannot_be_obeyed_is_named(text, why):

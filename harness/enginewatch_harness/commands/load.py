@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from enginewatch_harness.session_request import SessionOutcome
 
 
-@click.group(cls=LoadGroup, no_args_is_help=False)
+@click.group(cls=LoadGroup, no_args_is_help=False, context_settings={"show_default": True})
 @click.argument("url")
 @load_options
 @click.option("--model", help="Name of the served model; needed where the server lists several.")
@@ -39,16 +39,18 @@ if TYPE_CHECKING:
 @click.option("--api-key-env", metavar="VARIABLE", help="Environment variable that holds the server's key.")
 @click.option("--ca-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Certificates to trust.")
 @click.option("--insecure", is_flag=True, help="Accept any certificate.")
-@click.option("--request-timeout-s", type=FiniteRange(0, min_open=True), default=120.0, help="Of one request.")
+@click.option(
+    "--request-timeout-s", type=FiniteRange(0, min_open=True), default=120.0, help="Longest time of one request."
+)
 @click.option(
     "--outage-s", type=FiniteRange(0), default=10.0, help="A server may refuse connections so long: a restart."
 )
-@click.option("--precision", default="best", help="What the server runs, for the record [default: as it is].")
+@click.option("--precision", default="best", help="What the server runs, for the record; best: as it is.")
 @click.option("--device-name", metavar="NAME", help="What the server runs on, for the record: NVIDIA H200.")
 @click.option("--gpus", type=click.IntRange(1), help="How many of them.")
 @click.option("--label", help="Name of the session: a REF for `gate`.")
 @click.option("--seed", type=click.IntRange(0), default=1, help="Seed of prompts, arrivals and order.")
-@click.option("--no-store", is_flag=True, help="Keep nothing.")
+@click.option("--no-store", is_flag=True, help="Store nothing.")
 @click.option("--wait-s", type=FiniteRange(0), default=0.0, help="Wait so long for another session to end.")
 @click.option("--progress", "kind", type=click.Choice(["auto", "live", "plain", "json"]), default="auto")
 @store_option
@@ -75,7 +77,7 @@ def load(*, workspace: Workspace, as_json: bool, no_store: bool, kind: str, **gi
             outcome = test.run(place, kind)
         except KeyboardInterrupt as error:
             _show_partial(test, as_json=as_json)
-            kept = "nothing was kept (--no-store)" if no_store else f"the finished runs are in {workspace.root}"
+            kept = _kept(test, workspace, no_store=no_store)
             raise InterruptedRunError(f"interrupted; {kept}") from error
     _show(test, outcome, None if no_store else workspace, as_json=as_json)
     code = exit_code(outcome.records, answered=test.answered)
@@ -109,6 +111,12 @@ def exit_code(records: tuple[RunRecord, ...], *, answered: bool = False) -> int:
         return int(ExitCode.FAILED)
     bound = all(any(reason.code == "client_bound" for reason in record.reasons) for record in worked)
     return int(ExitCode.UNFIT) if bound and not answered else 0
+
+
+def _kept(test: LoadTest, workspace: Workspace, *, no_store: bool) -> str:
+    if not test.heard:
+        return "no run had finished"
+    return "nothing was kept (--no-store)" if no_store else f"the finished runs are in {workspace.root}"
 
 
 def _show_partial(test: LoadTest, *, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from enginewatch_db.errors import UsageError
 from enginewatch_db.model import Json
 from enginewatch_harness.load import ladder
+from enginewatch_harness.load.check import check_objective
 from enginewatch_harness.load.spec import CLOSED, Dataset, LoadSpec, Prefixes
 
 DEFAULT_LADDER = "1,8,32"
@@ -165,7 +166,7 @@ def lengths_of(text: str, option: str) -> tuple[int, str | None]:
         text,
     )
     if matched is None:
-        raise UsageError(f"{option} {text!r} is no length", remedy=f"write {LENGTH_FORMS}")
+        raise UsageError(f"{option} {text!r} is not a length", remedy=f"write {LENGTH_FORMS}")
     if matched["fixed"]:
         return int(matched["fixed"]), None
     if matched["low"]:
@@ -203,18 +204,20 @@ def prefixes_of(text: str) -> Prefixes:
 
 
 def slo_of(texts: tuple[str, ...]) -> dict[str, float]:
-    """Return the objectives of ``KEY=MS`` texts; what they may be is checked with the load.
+    """Return the objectives of ``KEY=MS`` texts.
 
     Raises:
-        UsageError: A text is no ``KEY=MS``.
+        UsageError: A text is not ``KEY=MS``, or not an objective that can be met.
     """
     found = {}
     for text in texts:
         key, _, value = text.partition("=")
         try:
-            found[key.strip()] = float(value)
+            limit_ms = float(value)
         except ValueError:
             raise UsageError(f"--slo {text!r} is not KEY=MS", remedy="for example --slo ttft_ms=200") from None
+        check_objective(key.strip(), limit_ms, place="--slo ")
+        found[key.strip()] = limit_ms
     return found
 
 
@@ -229,7 +232,9 @@ def body_of(text: str | None) -> Json:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise UsageError(f"--body is no JSON: {error}", remedy="""for example --body '{"temperature": 0}'""") from error
+        raise UsageError(
+            f"--body is not JSON: {error}", remedy="""for example --body '{"temperature": 0}'"""
+        ) from error
     if not isinstance(found, dict):
         raise UsageError(f"--body must be a JSON object, not {text}", remedy="""write {"key": value}""")
     return found

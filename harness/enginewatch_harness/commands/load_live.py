@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from rich.live import Live
@@ -33,7 +34,8 @@ class PlainLoad(PlainProgress):
     def _line(self, event: events.Event) -> str | None:
         match event:
             case events.Started():
-                return f"{self._about}; up to {event.total} runs, about {clock(event.estimate_s)}"
+                runs = "run" if event.total == 1 else "runs"
+                return f"{self._about}; up to {event.total} {runs}, about {clock(event.estimate_s)}"
             case events.RunFinished():
                 level = level_of(self._cases[event.record.case_key])
                 line = line_of(event.record, with_slo=self._with_slo)
@@ -49,7 +51,7 @@ class LiveLoad(PlainLoad):
         super().__init__(cases, with_slo=with_slo, about=about)
         self._records: list[RunRecord] = []
         self._now: dict[str, str] = {}
-        self._title = ""
+        self._run, self._ends_s = "", 0.0
         self._live = Live(console=err, refresh_per_second=REFRESH_HZ, transient=True)
 
     def __enter__(self) -> LiveLoad:
@@ -63,11 +65,12 @@ class LiveLoad(PlainLoad):
         """Take an event and redraw."""
         match event:
             case events.RunStarted():
-                self._title = f"run {event.number}/{event.total}, {clock(event.eta_s)} left"
+                self._run = f"run {event.number}/{event.total}"
+                self._ends_s = time.monotonic() + event.eta_s
                 self._now = {event.case_key: "starting"}
             case events.RunProgress():
                 middle = "" if event.median_ms is None else f", E2E {number(event.median_ms, 3)} ms"
-                self._now = {event.case_key: f"{event.n} requests{middle} now"}
+                self._now = {event.case_key: f"{event.n} requests{middle} now" if event.n else "warming up"}
             case events.RunFinished():
                 self._records.append(event.record)
                 self._now = {}
@@ -77,6 +80,9 @@ class LiveLoad(PlainLoad):
                 super().__call__(event)
         self._live.update(self._table())
 
+    def _title(self) -> str:
+        return f"{self._run}, {clock(max(0.0, self._ends_s - time.monotonic()))} left" if self._run else ""
+
     def _table(self) -> Table:
         rows = rows_of(self._records, self._cases)
         known = {row.case_key for row in rows}
@@ -84,7 +90,7 @@ class LiveLoad(PlainLoad):
             if key not in known:
                 spec = self._cases[key]
                 rows.append(Row(case_key=key, level=level_of(spec), load=0, records=()))
-        return table_of(rows, with_slo=self._with_slo, now=self._now, title=self._title, width=err.width)
+        return table_of(rows, with_slo=self._with_slo, now=self._now, title=self._title(), width=err.width)
 
 
 def make_live(kind: str, cases: Mapping[str, LoadSpec], *, with_slo: bool, about: str) -> PlainProgress:

@@ -22,12 +22,19 @@ ARRIVALS = (
         "--mode", type=click.Choice(MODES), help="How requests arrive [default: closed; poisson with --rate]."
     ),
     click.option(
-        "--burstiness", type=FiniteRange(), default=1.0, help="Of --mode gamma: 1 is Poisson, above is bursty."
+        "--burstiness",
+        type=FiniteRange(0, min_open=True),
+        default=1.0,
+        help="Of --mode gamma: 1 is Poisson, above is bursty.",
     ),
     click.option("--steps", metavar="RATE:S,...", help="Open loop with steps: 2:10,8:10 is 10 s of 2/s, 10 s of 8/s."),
     click.option("--dataset", type=_FILE, help="File of prompts, lengths or arrivals (JSONL, ShareGPT, Mooncake)."),
-    click.option("--dataset-format", type=click.Choice(["mooncake", "sharegpt", "jsonl"]), help="If it is not told."),
-    click.option("--speed", type=FiniteRange(), default=1.0, help="A trace runs so many times faster."),
+    click.option(
+        "--dataset-format",
+        type=click.Choice(["mooncake", "sharegpt", "jsonl"]),
+        help="Of --dataset, where its content does not tell.",
+    ),
+    click.option("--speed", type=FiniteRange(0, min_open=True), default=1.0, help="A trace runs so many times faster."),
     click.option("--max-connections", type=click.IntRange(1), default=1024, help="Ceiling of an open loop."),
 )
 REQUESTS = (
@@ -42,8 +49,10 @@ REQUESTS = (
 )
 MEASURE = (
     click.option("--requests", type=click.IntRange(1), help="Requests of a run, instead of a duration."),
-    click.option("--duration-s", type=FiniteRange(0, min_open=True), default=10.0, help="Of each run."),
-    click.option("--warmup-s", type=FiniteRange(0), default=2.0, help="Load before it, which does not count."),
+    click.option("--duration-s", type=FiniteRange(0, min_open=True), default=10.0, help="Measuring time of each run."),
+    click.option(
+        "--warmup-s", type=FiniteRange(0), default=2.0, help="Load before the measuring time; it does not count."
+    ),
     click.option("--repeats", type=click.IntRange(1), help="Runs of each level, interleaved [default: 3]."),
     click.option("--processes", type=click.IntRange(0), default=0, help="Client processes; 0: as many as needed."),
 )

@@ -92,12 +92,18 @@ def find_server(
             f"{url} refuses with HTTP {reply.status}", remedy="give its key: --api-key-env NAME_OF_A_VARIABLE"
         )
     facts = identify(probe.asker(url, headers=headers, tls=tls))
-    chosen = choose_model(model, facts.models, url)
+    chosen = choose_model(model, facts.models, url, status=reply.status)
     return Server(url=url, model=chosen, family=facts.family, version=facts.version)
 
 
-def choose_model(wanted: str | None, listed: tuple[str, ...], url: str) -> str:
+def choose_model(wanted: str | None, listed: tuple[str, ...], url: str, *, status: int) -> str:
     """Return the model's name in requests: the one that was asked for, else the only one that the server lists.
+
+    Args:
+        wanted: The name that was asked for.
+        listed: What the server lists.
+        url: The server, for messages.
+        status: HTTP status of its list.
 
     Raises:
         UsageError: There are several, none, or not the one that was asked for.
@@ -114,7 +120,8 @@ def choose_model(wanted: str | None, listed: tuple[str, ...], url: str) -> str:
     if len(listed) == 1:
         return listed[0]
     if not listed:
+        said = "lists no model" if status == 200 else f"answers HTTP {status}, no list of models,"
         raise UsageError(
-            f"{url} lists no model under /v1/models", remedy="name it with --model NAME, or correct the URL"
+            f"{url} {said} under /v1/models", remedy="name the model with --model NAME, or correct the URL"
         )
     raise UsageError(f"{url} has {len(listed)} models: {shown}", remedy="name one with --model NAME")

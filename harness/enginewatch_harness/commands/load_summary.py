@@ -46,7 +46,7 @@ class Found:
 
 
 def _counted(level: float, unit: str) -> str:
-    return "1 stream" if (level, unit) == (1, "streams") else f"{level:g} {unit}"
+    return f"1 {unit.removesuffix('s')}" if level == 1 and unit != "req/s" else f"{level:g} {unit}"
 
 
 def interval(found: Located) -> str:
@@ -74,8 +74,10 @@ def frontier_lines(found: Found) -> list[str]:
 def _place(item: Placed, unit: str) -> str:
     if item.dominated_by is None:
         return ""
-    certain = "" if item.clear else ", within the noise"
-    return f" – dominated: more of both at {_counted(item.dominated_by, unit)}{certain}"
+    other = _counted(item.dominated_by, unit)
+    if item.clear:
+        return f" – dominated: more of both at {other}"
+    return f" – no better than {other} in either, within the noise"
 
 
 def knee_lines(found: Found) -> list[str]:
@@ -88,15 +90,17 @@ def knee_lines(found: Found) -> list[str]:
     lines = [
         f"Knee: {number(knee.load, 3)} {found.unit} [{number(knee.ci_low, 3)}, {number(knee.ci_high, 3)}], where "
         f"throughput levels off near {number(knee.throughput)} {'req/s' if found.by_rate else 'tok/s'}; it grows as "
-        f"load^{knee.slope_before:.2f} before and load^{knee.slope_after:.2f} after ({knee.points} runs)."
+        f"load^{knee.slope_before:.2f} before and load^{knee.slope_after:.2f} after ({_counted(knee.points, 'runs')})."
     ]
     late = sum(
         any(reason.code == "client_bound" for reason in run.reasons) for row in found.rows for run in row.records
     )
     if late:
+        runs = sum(len(row.records) for row in found.rows)
         lines.append(
-            f"The client was late in {late} runs: their latencies do not count, their throughput does where the delay "
-            f"was under {HARMLESS_SHARE:.0%} of a request's time."
+            f"The client was late in {late} of {runs} runs (client_bound): their latencies do not count, their "
+            f"throughput does where the delay was under {HARMLESS_SHARE:.0%} of a request's time. Where client and "
+            "server share a host, the knee is that of both together."
         )
     if isinstance(search, KneeSearch) and not search.settled:
         lines.append(
@@ -114,11 +118,11 @@ def slo_lines(found: Found) -> list[str]:
     limits = ", ".join(f"{key.removesuffix('_ms')} ≤ {value:g} ms" for key, value in found.slo.items())
     goal = f"{found.slo_share:g} % of requests with {limits}"
     if answer.passes is None:
-        return [f"No load meets the SLO ({goal}): {answer.why or 'nothing passed'} ({answer.runs} runs)."]
+        return [f"No load meets the SLO ({goal}): {answer.why or 'nothing passed'} ({_counted(answer.runs, 'runs')})."]
     head = f"Highest load that meets the SLO ({goal}): {_counted(answer.passes, found.unit)}"
     upper = "" if answer.fails is None else f"; {answer.fails:g} miss it"
     sure = "" if answer.sure else ", not for certain: the shares are within their intervals of the goal"
-    lines = [f"{head}{upper} ({answer.runs} runs{sure})."]
+    lines = [f"{head}{upper} ({_counted(answer.runs, 'runs')}{sure})."]
     if answer.why:
         lines.append(f"The limit is not closed in: {answer.why}.")
     ends = [item for item in found.search.verdicts() if item.level in (answer.passes, answer.fails)]
@@ -128,7 +132,8 @@ def slo_lines(found: Found) -> list[str]:
 def _share(item: LevelVerdict, unit: str) -> str:
     if item.share is None or item.low is None or item.high is None:
         return f"{_counted(item.level, unit)}: no request"
-    return f"{_counted(item.level, unit)}: {item.share:.1%} good [{item.low:.1%}, {item.high:.1%}] in {item.runs} runs"
+    share = f"{item.share:.1%} good [{item.low:.1%}, {item.high:.1%}]"
+    return f"{_counted(item.level, unit)}: {share} in {_counted(item.runs, 'runs')}"
 
 
 def trouble_lines(records: Sequence[RunRecord]) -> list[str]:

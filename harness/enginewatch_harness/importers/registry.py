@@ -89,7 +89,7 @@ def open_document(document: Document) -> Opened:
 
 
 def _cut(name: str, error: ValueError) -> UsageError:
-    return not_a_result(name, f"is cut, or no JSON: {error}", "copy it again; if the tool was stopped, measure again")
+    return not_a_result(name, f"is cut, or not JSON: {error}", "copy it again; if the tool was stopped, measure again")
 
 
 def _lines(text: str, name: str) -> list[tuple[dict[str, Any], str]] | None:
@@ -108,7 +108,7 @@ def _lines(text: str, name: str) -> list[tuple[dict[str, Any], str]] | None:
                 where, f"is not JSON ({error})", "the file is cut or was edited: remove that line, or copy it again"
             ) from error
         if not isinstance(value, dict):
-            raise not_a_result(where, "is no JSON object", "give the file as the tool wrote it")
+            raise not_a_result(where, "is not a JSON object", "give the file as the tool wrote it")
         found.append((value, where))
     return found
 
@@ -131,7 +131,7 @@ def detect(opened: Opened) -> str:
         )
     known = "; ".join(f"{name}: {tool.writes}" for name, tool in TOOLS.items())
     raise not_a_result(
-        opened.document.name, "is a result of no load generator that is known here", f"known are {known}"
+        opened.document.name, "is not a result of any load generator that is known here", f"known are {known}"
     )
 
 

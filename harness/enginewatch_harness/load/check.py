@@ -36,7 +36,7 @@ def check_spec(spec: LoadSpec) -> None:
     _check_dataset(spec)
     _check_prefixes(spec)
     for key, value in spec.slo.items():
-        _check_objective(key, value)
+        check_objective(key, value)
 
 
 def check_rate(spec: LoadSpec) -> float:
@@ -137,13 +137,23 @@ def _check_prefixes(spec: LoadSpec) -> None:
         )
 
 
-def _check_objective(key: str, value: float) -> None:
+def check_objective(key: str, value: float, *, place: str = "slo.") -> None:
+    """Refuse an objective that is not known, or that nothing can meet.
+
+    Args:
+        key: One of ``SLO_KEYS``.
+        value: Its limit in ms.
+        place: How its name is spelt there, for the message.
+
+    Raises:
+        UsageError: Names the place, the value and the known keys.
+    """
     if key not in SLO_KEYS:
         near = difflib.get_close_matches(key, SLO_KEYS, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(SLO_KEYS)}"
-        raise UsageError(f"unknown objective slo.{key}", remedy=hint)
+        raise UsageError(f"unknown objective {place}{key}", remedy=hint)
     if not 0 < value < math.inf:
-        raise UsageError(f"load slo.{key} = {value!r} must be a positive number of ms")
+        raise UsageError(f"load {place}{key} = {value!r} must be a positive number of ms")
 
 
 def _whole(name: str, value: int, low: int, high: int = 10_000_000) -> None:

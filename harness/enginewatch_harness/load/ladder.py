@@ -86,7 +86,7 @@ def _positive(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no number") from None
+        raise ValueError(f"{text!r} is not a number") from None
     if not 0 < value < float("inf"):
         raise ValueError(f"{text} is not positive")
     return value
