@@ -40,7 +40,7 @@ def query(sql: str, form: str, max_rows: int, workspace: Workspace) -> None:
 
     \b
     Example:
-      enginewatch db query "SELECT session_id, case_key, metric, median(value) FROM v_metrics WHERE valid GROUP BY ALL ORDER BY ALL"
+      enginewatch db query "SELECT session_id, case_key, metric, median(value) FROM v_metrics WHERE valid GROUP BY ALL"
     """
     with open_reader(workspace) as reader:
         table = reader.console(sql, max_rows=max_rows)
