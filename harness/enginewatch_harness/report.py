@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from enginewatch_db.metrics import METRICS
-from enginewatch_db.model import Comparison, RunRecord, RunStatus
+from enginewatch_db.model import Comparison, RunRecord, RunStatus, Verdict
+from enginewatch_db.text_columns import fits, fitting, longest_word, text_width
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness.progress import clock
 from enginewatch_harness.troubles import counting_line, reason_lines
 
 if TYPE_CHECKING:
+    from rich.console import JustifyMethod
+
     from enginewatch_ci.judgement import Judgement
     from enginewatch_harness.session_request import SessionOutcome
 
@@ -26,6 +30,15 @@ COLUMNS = {
     "rate": ("throughput_qps", "output_tokens_s"),
 }
 """Column → the metric of an engine case, the metric of a server case (there, p50 and p99 are those of TTFT)."""
+
+FIRST_TO_GO = ("runs", "rate", "p99 ms", "p50 ms")
+"""Columns that a narrow window does without, after the intervals: the closing lines tell of runs that do not count."""
+
+VERDICT_WIDTH = 15
+"""Columns in which a verdict stays on one line; a longer one is wrapped at its words."""
+
+SEPARATOR = 3
+_INTERVAL = re.compile(r" \[.*\]")
 
 CONFIDENCE = 0.95
 
@@ -73,21 +86,65 @@ def by_case(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     return grouped
 
 
-def table(records: Sequence[RunRecord], judged: Judgement | None) -> Table:
-    """Return one row a case: location over its runs with a 95 % interval, runs, verdict."""
-    shown = Table(show_edge=False, pad_edge=False)
-    shown.add_column("case", overflow="fold")
-    for name in COLUMNS:
-        shown.add_column(name, overflow="fold")
-    shown.add_column("runs", justify="right")
-    shown.add_column("verdict", overflow="fold")
+def table(records: Sequence[RunRecord], judged: Judgement | None, *, width: int | None = None) -> Table:
+    """Return one row a case: location over its runs with a 95 % interval, runs, verdict.
+
+    Args:
+        records: The runs.
+        judged: Where their verdicts are.
+        width: Columns of the window; where it is too narrow, intervals are left out, then ``FIRST_TO_GO``.
+    """
+    cases = by_case(records)
     comparisons = tuple(judged.comparisons) if judged else ()
-    for case_key, runs in by_case(records).items():
-        valid = sum(record.valid for record in runs)
-        counted = f"{valid}" if valid == len(runs) else f"{valid}/{len(runs)}"
-        cells = [cell(runs, metrics) for metrics in COLUMNS.values()]
-        shown.add_row(case_key, *map(escape, cells), counted, escape(case_verdict(case_key, runs, comparisons)))
+    verdicts = [_words(case_verdict(case_key, runs, comparisons)) for case_key, runs in cases.items()]
+    words = [*verdicts, "verdict"]
+    last = max(longest_word(words), min(max(map(text_width, words)), VERDICT_WIDTH)) + SEPARATOR
+    columns = _columns(cases)
+    if not fits(columns, list(columns), width, separator=SEPARATOR, reserved=last):
+        columns |= {name: [_INTERVAL.sub("", text) for text in columns[name]] for name in COLUMNS}
+    chosen = fitting(columns, width, first_to_go=FIRST_TO_GO, separator=SEPARATOR, reserved=last)
+    whole = fits(columns, chosen, width, separator=SEPARATOR, reserved=last)
+    shown = Table(show_edge=False, pad_edge=False)
+    for name in chosen:
+        justify: JustifyMethod = "right" if name == "runs" else "left"
+        shown.add_column(columns[name][0], overflow="fold", no_wrap=whole, justify=justify)
+    shown.add_column("verdict", overflow="fold", min_width=last - SEPARATOR)
+    for idx, verdict in enumerate(verdicts, start=1):
+        shown.add_row(*(escape(columns[name][idx]) for name in chosen), escape(verdict))
     return shown
+
+
+def _columns(cases: Mapping[str, Sequence[RunRecord]]) -> dict[str, list[str]]:
+    """Return each column's heading and cells, the verdict left out."""
+    served = {_is_served(runs) for runs in cases.values()} - {None}
+    columns = {"case": ["case", *cases]}
+    for name, metrics in COLUMNS.items():
+        columns[name] = [_heading(name, served)]
+        for runs in cases.values():
+            text = cell(runs, metrics)
+            mark = name.endswith(" ms") and len(served) > 1 and _is_served(runs) and text != "–"
+            columns[name].append(f"TTFT {text}" if mark else text)
+    counts = [(sum(record.valid for record in runs), len(runs)) for runs in cases.values()]
+    columns["runs"] = ["runs", *(f"{valid}" if valid == total else f"{valid}/{total}" for valid, total in counts)]
+    return columns
+
+
+def _is_served(runs: Sequence[RunRecord]) -> bool | None:
+    """Return whether a case's times are those to the first token, as ``cell`` takes them; ``None`` if it has none."""
+    found = {item.metric for record in runs for item in record.metrics if item.value is not None}
+    return None if found.isdisjoint(COLUMNS["p50 ms"]) else COLUMNS["p50 ms"][0] not in found
+
+
+def _heading(name: str, served: set[bool | None]) -> str:
+    if not name.endswith(" ms"):
+        return name
+    if len(served) > 1:
+        return f"latency or\nTTFT {name}"
+    return f"TTFT\n{name}" if True in served else f"latency\n{name}"
+
+
+def _words(verdict: str) -> str:
+    return verdict.replace(Verdict.NOT_COMPARABLE.value, Verdict.NOT_COMPARABLE.value.replace("_", " "))
 
 
 def case_verdict(case_key: str, runs: Sequence[RunRecord], comparisons: Sequence[Comparison]) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from enginewatch_db.ingest import IngestReport
+from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import Comparison, Effect, Failure, RunStatus, Verdict
 from enginewatch_db.validity import Reason
 from enginewatch_harness import events, report
@@ -27,8 +29,8 @@ def records(make_run):
     return (*good, bad)
 
 
-def render(table) -> str:
-    console = Console(width=160, record=True, file=io.StringIO())
+def render(table, width: int = 160) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
     console.print(table)
 
     return console.export_text()
@@ -49,6 +51,80 @@ def test_the_table_has_intervals_runs_and_failures(records):
     assert "failed: server_died" in text
 
 
+def compared(case_key: str, verdict: Verdict, metric: str = "latency_p50_ms", rel: float | None = None) -> Comparison:
+    effect = rel and Effect(rel=rel, ci_low=rel, ci_high=rel, confidence=0.95, n_baseline=3, n_candidate=3, method="t")
+    return Comparison(
+        case_key=case_key, series_id=None, metric=metric, verdict=verdict, why="", threshold_rel=0.05, effect=effect
+    )
+
+
+LONG_ENGINE = "encoder/onnxruntime/int8_dynamic/b4"
+LONG_SERVER = "chat-open/llamacpp/fp16/poisson8rps"
+
+
+@pytest.fixture
+def mixed(make_run):
+    """Runs of an engine and of a server, with names as long as those of the CPU default plan."""
+    records = []
+    for repeat in range(3):
+        engine = dataclasses.replace(
+            make_run(repeat=repeat, latency_ms=5 + repeat / 100, seed=repeat)[0], case_key=LONG_ENGINE
+        )
+        times = [MetricValue(metric=f"ttft_p{at}_ms", value=at + repeat / 10) for at in (50, 99)]
+        absent = MetricValue(metric="latency_p50_ms", value=None, absent_reason="a server has none")
+        rate = MetricValue(metric="output_tokens_s", value=1014.0 + repeat)
+        server = dataclasses.replace(engine, case_key=LONG_SERVER, metrics=(absent, *times, rate))
+        records += [engine, server]
+    return tuple(records)
+
+
+@pytest.mark.parametrize("width", [60, 70, 80, 100, 120, 160])
+def test_the_table_of_a_session_breaks_no_name_number_or_verdict(mixed, width):
+    judged = SimpleNamespace(
+        comparisons=(
+            compared(LONG_ENGINE, Verdict.REGRESSED, "latency_p50_ms", 0.12),
+            compared(LONG_SERVER, Verdict.NOT_COMPARABLE),
+        )
+    )
+    lines = render(report.table(mixed, judged, width=width), width).splitlines()
+    engine = next(line for line in lines if LONG_ENGINE in line)
+    server = next(line for line in lines if LONG_SERVER in line)
+    assert "not comparable" in server
+    assert "_comparab" not in "".join(lines)
+    assert max(map(len, lines)) <= width
+    assert ("TTFT 50.1" in server) == (width >= 70)
+    assert ("5.006" in engine) == (width >= 70)
+    assert ("[" in engine) == (width >= 160)
+    assert ("regressed latency_p50_ms +12.0%" in engine) == (width >= 120)
+    assert "latency_p50_ms" in "".join(lines)
+
+
+def test_the_columns_say_whose_times_they_have(mixed):
+    def head(records):
+        return render(report.table(records, None)).split("━", maxsplit=1)[0]
+
+    engines = tuple(record for record in mixed if record.case_key == LONG_ENGINE)
+    servers = tuple(record for record in mixed if record.case_key == LONG_SERVER)
+    assert "latency" in head(engines)
+    assert "TTFT" not in head(engines)
+    assert "TTFT" in head(servers)
+    assert "latency" not in head(servers)
+    assert "TTFT 50.1" not in render(report.table(servers, None))
+    assert "latency or" in head(mixed)
+
+
+def test_a_case_without_a_number_does_not_mix_the_columns(records):
+    head = render(report.table(records, None)).split("━", maxsplit=1)[0]
+    assert "latency" in head
+    assert "TTFT" not in head
+
+
+def test_machines_read_the_verdict_by_its_name(mixed):
+    judged = SimpleNamespace(sentence="", comparisons=(compared(LONG_SERVER, Verdict.NOT_COMPARABLE),))
+    document = report.as_json(outcome(mixed), judged)
+    assert [case["verdict"] for case in document["cases"]] == ["not_comparable", "no baseline yet"]
+
+
 def test_the_location_lies_in_its_interval_and_invalid_runs_do_not_count(records):
     value, low, high = report.spread(records[:3], "latency_p50_ms")
     assert low < value < high
@@ -58,17 +134,10 @@ def test_the_location_lies_in_its_interval_and_invalid_runs_do_not_count(records
 
 
 def test_the_worst_verdict_of_a_case_is_shown(records):
-    effect = Effect(rel=0.12, ci_low=0.1, ci_high=0.14, confidence=0.95, n_baseline=3, n_candidate=3, method="t")
     case_key = records[0].case_key
-
-    def comparison(metric, verdict):
-        return Comparison(
-            case_key=case_key, series_id=None, metric=metric, verdict=verdict, why="", threshold_rel=0.05, effect=effect
-        )
-
     both = (
-        comparison("latency_p99_ms", Verdict.UNCHANGED),
-        comparison("latency_p50_ms", Verdict.REGRESSED),
+        compared(case_key, Verdict.UNCHANGED, "latency_p99_ms", 0.12),
+        compared(case_key, Verdict.REGRESSED, "latency_p50_ms", 0.12),
     )
     assert report.case_verdict(case_key, records[:3], both) == "regressed latency_p50_ms +12.0%"
 

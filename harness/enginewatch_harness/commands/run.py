@@ -178,6 +178,6 @@ def _show(workspace: Workspace, outcome: SessionOutcome, judged: Judgement | Non
     if as_json:
         result_json(report.as_json(outcome, judged))
         return
-    out.print(report.table(outcome.records, judged))
+    out.print(report.table(outcome.records, judged, width=out.width))
     for line in report.closing(workspace, outcome, judged):
         say(line)
