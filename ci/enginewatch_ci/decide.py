@@ -22,6 +22,9 @@ from enginewatch_ci.stats import survivors
 from enginewatch_db.model import SEVERITY, Comparison, Verdict
 
 DEFAULT_METRIC = "latency_p50_ms"
+DEFAULT_SERVER_METRIC = "ttft_p50_ms"
+"""Of a case without any value: what it would have been judged by first."""
+
 HOST = "host"
 """Cause: the host's own change explains what was seen."""
 
@@ -65,7 +68,7 @@ def decide(baseline: Arm, candidate: Arm, policy: Policy, history: History | Non
     corrected = policy.gate.correction == "bh"
     worse = survivors([row.p_worse for row in rows], level) if corrected else (True,) * len(rows)
     better = survivors([row.p_better for row in rows], level) if corrected else (True,) * len(rows)
-    comparisons = [_refused(item, baseline, policy) for item in unpaired]
+    comparisons = [_refused(item, (baseline, candidate), policy) for item in unpaired]
     for row, is_worse, is_better in zip(rows, worse, better, strict=True):
         family = _Family(size=len(rows), worse_holds=is_worse, better_holds=is_better)
         comparisons.append(_compare(row, policy, host, together, family))
@@ -94,9 +97,12 @@ def _slowdowns(rows: list[Row], confidence: float) -> list[tuple[float, float]]:
     return [(row.slowdown(), row.effect.half_width(confidence)) for row in first.values() if row.effect]
 
 
-def _refused(item: Unpaired, baseline: Arm, policy: Policy) -> Comparison:
-    known = {metric for run in baseline.of_case(item.case_key) for metric in run.metrics}
-    metric = next((metric for metric in policy.gated_metrics() if metric in known), DEFAULT_METRIC)
+def _refused(item: Unpaired, arms: tuple[Arm, Arm], policy: Policy) -> Comparison:
+    # A new case has runs in the candidate alone; the metric tells what kind of case it is.
+    runs = [run for arm in arms for run in arm.of_case(item.case_key)]
+    known = {metric for run in runs for metric in run.metrics}
+    default = DEFAULT_SERVER_METRIC if any(run.is_server for run in runs) else DEFAULT_METRIC
+    metric = next((metric for metric in policy.gated_metrics() if metric in known), default)
     return Comparison(
         case_key=item.case_key,
         series_id=item.series_id,

@@ -96,6 +96,11 @@ class RunFacts:
         """Whether the thing under test failed in this run."""
         return self.status is RunStatus.FAILED or any(reason.code in BROKEN_REASONS for reason in self.reasons)
 
+    @property
+    def is_server(self) -> bool:
+        """Whether requests are sent to it: then its latency is that of the first token."""
+        return bool(self.identity.get("load"))
+
     def value(self, metric: str) -> float | None:
         """Return the value of a metric, or ``None`` where the run has none."""
         found = self.metrics.get(metric)

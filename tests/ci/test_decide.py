@@ -246,6 +246,22 @@ def test_the_tail_ratio_is_a_logarithm_already(lab, to_arm, cases):
     assert (item.baseline_value, item.candidate_value) == (0.1, 0.4)
 
 
+def test_a_new_case_is_listed_under_the_metric_of_its_kind(lab, to_arm, cases):
+    def arm(**facts):
+        return to_arm(lab.session(llm=True, **facts))
+
+    few = {cases[1]: 11.0}
+    for before, after, case in (
+        (arm(cases=few), arm(), cases[0]),
+        (arm(), arm(cases=few), cases[0]),
+        (arm(), arm(failing=(cases[0],)), cases[0]),
+        (arm(cases=few), arm(failing=(cases[0],)), cases[0]),  # no run has any metric: its load tells
+    ):
+        assert (case, "ttft_p50_ms") in table(decide(before, after, Policy()))
+    engines = decide(to_arm(lab.session(cases=few)), to_arm(lab.session(failing=(cases[0],))), Policy())
+    assert (cases[0], "latency_p50_ms") in table(engines)
+
+
 def test_uncovered_cases_are_those_with_a_baseline_and_no_new_failure(judged, cases):
     decision = judged({}, {"cases": {cases[0]: 2.0}})
     assert decision.uncovered == (cases[1], cases[2])
