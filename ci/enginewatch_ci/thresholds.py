@@ -14,7 +14,7 @@ import numpy as np
 
 from enginewatch_ci.facts import Arm, RunFacts, is_cpu
 from enginewatch_ci.measure import sample_of
-from enginewatch_ci.phrasing import percent, quantity
+from enginewatch_ci.phrasing import count, listed, percent, quantity
 from enginewatch_ci.policy import LimitName, Policy
 from enginewatch_ci.stats import one_sample
 from enginewatch_db.model import Comparison, Finding, FindingKind, Json, Severity, Verdict
@@ -22,6 +22,10 @@ from enginewatch_db.quantile import TAIL_MIN_SAMPLES
 
 UNIT_SOURCES = frozenset({"gpm", "dcgm_prof", "cupti_pm"})
 """Sources that count cycles of the hardware units. ``nvml_util`` counts time with any kernel, and never enters."""
+
+
+P99_MIN_SAMPLES = 100
+"""Below, no sample need lie beyond the 99th percentile: the value is the slowest one or two, not a quantile."""
 
 
 class LimitState(StrEnum):
@@ -46,7 +50,7 @@ class _Case:
     @property
     def is_server(self) -> bool:
         """Whether requests are sent to it: then its latency is that of the first token."""
-        return bool(self.runs[0].identity.get("load"))
+        return self.runs[0].is_server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,14 +131,20 @@ def _latency(case: _Case) -> _Outcome:
         return _unknown(metric, f"{what} < {limit:g} ms", reason, "measure longer, or see the run's log")
     location, low, high = (None if part is None else float(np.exp(part)) for part in one_sample(sample, _level(case)))
     value = location or 0.0
-    state = LimitState.MET if value < limit else LimitState.BREACHED
+    own = [run.metrics[metric] for run in case.runs if run.value(metric) is not None]
+    if len(own) == 1:
+        # One run has no spread over runs: what is left is its own interval, of which an end may be open.
+        low, high = own[0].ci_low, own[0].ci_high
+    samples = min(item.n or 0 for item in own)
     unsure = low is None or high is None or low < limit <= high
-    counts = [run.metrics[metric].n or 0 for run in case.runs if metric in run.metrics]
-    thin = min(counts, default=0) < TAIL_MIN_SAMPLES
-    word = "<" if state is LimitState.MET else "≥"
+    doubt = _doubt(case, samples, low, high)
+    # A value above the limit is a breach even of few samples: the true p99 of few lies above theirs, if anything.
+    state = LimitState.BREACHED if value >= limit else LimitState.NOT_EVALUABLE if doubt else LimitState.MET
+    found = f"{what} {quantity(value, metric)}"
+    known = f"{found} {'≥' if state is LimitState.BREACHED else '<'} {limit:g} ms"
     return _Outcome(
         state=state,
-        title=f"{what} {quantity(value, metric)} {word} {limit:g} ms",
+        title=f"{found}: whether it is < {limit:g} ms is not evaluable: {doubt}" if value < limit and doubt else known,
         metric=metric,
         value=value,
         evidence={
@@ -143,12 +153,26 @@ def _latency(case: _Case) -> _Outcome:
             "ci_low_ms": low,
             "ci_high_ms": high,
             "runs": len(case.runs),
-            "samples_per_run": min(counts, default=0),
-            "reason": "the interval over the runs reaches across the limit" if unsure else "clear of the limit",
+            "samples_per_run": samples,
+            "reason": doubt or "clear of the limit",
         },
-        confidence="low" if unsure or thin else "high",
-        remedy="see the telemetry of its runs for what bounds it, or raise limits.latency_p99_ms",
+        confidence="low" if unsure or samples < TAIL_MIN_SAMPLES else "high",
+        remedy="see the telemetry of its runs for what bounds it, or raise limits.latency_p99_ms"
+        if state is LimitState.BREACHED
+        else "raise duration_s, for 1,000 samples a run; repeat more often",
     )
+
+
+def _doubt(case: _Case, samples: int, low: float | None, high: float | None) -> str | None:
+    """Return why the p99 does not tell on which side of the limit it lies; ``None`` where it does."""
+    limit = case.policy.limits.latency_p99_ms
+    if samples < P99_MIN_SAMPLES:
+        return f"{count(samples, 'sample')} a run, of which a p99 is the slowest one or two"
+    if low is None or high is None:
+        return f"one run of {samples} samples, whose interval of p99 has no end above"
+    if low < limit <= high:
+        return f"its interval [{low:.4g}, {high:.4g}] ms reaches across the limit ({samples} samples a run)"
+    return None
 
 
 def _tokens(case: _Case, comparisons: Sequence[Comparison]) -> _Outcome:
@@ -157,9 +181,10 @@ def _tokens(case: _Case, comparisons: Sequence[Comparison]) -> _Outcome:
     what = "tokens/s" if case.is_server else "inferences/s (an engine has no tokens)"
     mine = [item for item in comparisons if item.case_key == case.key]
     found = next((item for item in mine if item.metric == metric), None)
-    if found is None or found.effect is None:
-        reason = found.why if found else mine[0].why if mine and mine[0].effect is None else "nothing to compare with"
-        return _unknown(metric, f"{what} against the baseline", reason, "measure a baseline")
+    if found is None:
+        return _unknown(metric, f"{what} against the baseline", *_uncompared(metric, mine, comparisons))
+    if found.effect is None:
+        return _unknown(metric, f"{what} against the baseline", found.why, "repeat more often")
     if found.verdict is Verdict.INCONCLUSIVE:
         return _unknown(metric, f"{what} against the baseline", found.why, "repeat more often")
     breached = found.verdict is Verdict.REGRESSED
@@ -178,6 +203,18 @@ def _tokens(case: _Case, comparisons: Sequence[Comparison]) -> _Outcome:
         },
         remedy="compare the two sessions",
     )
+
+
+def _uncompared(metric: str, mine: Sequence[Comparison], every: Sequence[Comparison]) -> tuple[str, str]:
+    """Return why a case has no comparison of its throughput, and what to do."""
+    if not every:
+        return "nothing to compare with", "measure a baseline"
+    compared = [item for item in mine if item.effect is not None or item.baseline_value is not None]
+    if mine and not compared:
+        # The case itself was refused, whatever the metric that it is listed under.
+        return mine[0].why, "measure the same case in both sessions"
+    others = f", only of {listed(item.metric for item in compared)}" if compared else ""
+    return f"its case has no comparison of {metric}{others}", f"add {metric} to gate.metrics of the policy"
 
 
 def _device_mean(case: _Case, metric: str) -> tuple[float | None, str, str | None]:
