@@ -151,6 +151,11 @@ def test_how_many_requests_are_enough(load_table, requests, gaps, code):
     assert is_valid((reason,) if reason else ()) == (code != "too_few_samples")
 
 
+def test_few_requests_say_what_their_p99_is_worth(load_table):
+    reason = few_samples(load_arrays(load_table(*[{"gaps": (1.0,) * 60}] * 24)))
+    assert reason.detail == "24 completed requests: p99 of TTFT, TPOT and E2E rests on the slowest one or two"
+
+
 @pytest.mark.parametrize(("off", "told"), [(None, False), (2.0, False), (-1.9, False), (2.1, True), (-3.0, True)])
 def test_token_counts_that_disagree(off, told):
     reason = token_counts(off)

@@ -176,7 +176,8 @@ def few_samples(arrays: LoadArrays) -> Reason | None:
     if n < LEAST_REQUESTS or (n < MIN_SAMPLES and gaps < TAIL_MIN_SAMPLES):
         return Reason(code="too_few_samples", detail=f"{n} completed requests with {gaps} gaps between tokens")
     if n < P99_REQUESTS:
-        return Reason(code="tail_undersampled", detail=f"{n} completed requests: no p99 of TTFT, TPOT and E2E")
+        detail = f"{n} completed requests: p99 of TTFT, TPOT and E2E rests on the slowest one or two"
+        return Reason(code="tail_undersampled", detail=detail)
     return None
 
 
