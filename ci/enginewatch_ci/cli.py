@@ -8,13 +8,14 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from enginewatch_ci.exit_codes import exit_code
 from enginewatch_ci.policy import load_policy
 from enginewatch_db.errors import StorageError
+from enginewatch_db.text_columns import wrapped
 from enginewatch_db.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def accept(session: str, reason: str, by: str | None, store: str | None) -> None
     workspace = Workspace.locate(store)
     chosen = choose_session(workspace.root, session)
     judgements.accept(workspace.root, chosen.plan_name, chosen.session_id, by=by or _user(), reason=reason)
-    click.echo(f"The baseline of plan {chosen.plan_name!r} is {chosen.title} from now on.")
+    _say(f"The baseline of plan {chosen.plan_name!r} is {chosen.title} from now on.", sys.stdout)
 
 
 def _user() -> str | None:
@@ -160,7 +161,7 @@ def _judge(candidate: str, baseline: str, policy_file: Path | None, store: str |
 
     workspace = Workspace.locate(store)
     policy = load_policy(policy_file)
-    click.echo(f"judging {candidate} against {baseline} in {workspace.root}", err=True)
+    _say(f"judging {candidate} against {baseline} in {workspace.root}", sys.stderr)
     return judge_session(workspace.root, candidate=candidate, baseline=baseline, policy=policy, store=False)
 
 
@@ -196,11 +197,21 @@ def _write(judgement: Judgement, markdown: Path | None, junit: Path | None, json
     elif json_file is not None:
         _save(json_file, report.render_json(judgement))
     if not to_stdout:
-        terminal = sys.stdout.isatty()
-        width = shutil.get_terminal_size().columns if terminal else PLAIN_WIDTH
+        width = _window(sys.stdout)
+        color = width is not None and "NO_COLOR" not in os.environ
         click.echo(
-            report.render_text(judgement, width=width, color=terminal and "NO_COLOR" not in os.environ), nl=False
+            report.render_text(judgement, width=width or PLAIN_WIDTH, color=color, wrap=width is not None), nl=False
         )
+
+
+def _say(text: str, stream: TextIO) -> None:
+    """Write a sentence: on a terminal it ends at words."""
+    click.echo(wrapped(text, _window(stream)), file=stream)
+
+
+def _window(stream: TextIO) -> int | None:
+    """Return the columns of the terminal that a stream is; ``None`` for a file or a pipe."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def _save(path: Path, text: str, *, append: bool = False) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from enginewatch_db.metrics import METRICS
-from enginewatch_db.model import Comparison, Effect
+from enginewatch_db.model import Comparison, Effect, Verdict
 
 
 def percent(rel: float, digits: int = 1) -> str:
@@ -47,6 +47,11 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
+def counting(valid: int, every: int) -> str:
+    """Return ``1 of 5 runs counts`` or ``3 of 5 runs count``."""
+    return f"{valid} of {count(every, 'run')} count{'s' if valid == 1 else ''}"
+
+
 def listed(items: Iterable[str], limit: int = 4) -> str:
     """Return ``a, b, c and 2 more``."""
     every = list(items)
@@ -57,3 +62,8 @@ def listed(items: Iterable[str], limit: int = 4) -> str:
 def name(comparison: Comparison) -> str:
     """Return case and metric of a comparison."""
     return f"{comparison.case_key} · {comparison.metric}"
+
+
+def verdict(found: Verdict) -> str:
+    """Return a verdict as a word of a sentence; machines read its value."""
+    return found.value.replace("_", " ")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from enginewatch_ci.facts import Arm
 from enginewatch_ci.phrasing import count, effect, listed, name
+from enginewatch_ci.phrasing import verdict as word
 from enginewatch_db.model import SEVERITY, Comparison, Verdict
 
 WORDS = {
@@ -18,11 +19,14 @@ WORDS = {
     Verdict.UNCHANGED: "Unchanged",
 }
 
+ENOUGH_RUNS = 3
+"""Runs that count a side from which an effect has an interval worth its name (``stats.effect``)."""
+
 
 def tally(comparisons: Sequence[Comparison]) -> str:
     """Return ``1 regressed, 11 unchanged``, worst first."""
     found = Counter(comparison.verdict for comparison in comparisons)
-    return ", ".join(f"{found[verdict]} {verdict.value}" for verdict in SEVERITY if found[verdict])
+    return ", ".join(f"{found[verdict]} {word(verdict)}" for verdict in SEVERITY if found[verdict])
 
 
 def _largest(comparisons: Sequence[Comparison], verdict: Verdict) -> Comparison:
@@ -61,12 +65,37 @@ def no_comparison(baseline: Arm | None, candidate: Arm) -> str:
     cases = {run.case_key for run in candidate.runs}
     measured = {run.case_key for run in candidate.runs if run.valid}
     if baseline is None:
-        return f"No baseline: plan {plan!r} has no session with a valid run yet ({count(len(cases), 'case')} tried)."
-    missing = f"; without a valid run: {listed(sorted(cases - measured))}" if cases - measured else ""
+        codes = Counter(code for run in candidate.runs for code in run.rejected_by)
+        runs = count(len(candidate.runs), "run")
+        tried = listed([f"{count(len(cases), 'case')} tried", *(f"{code} in {codes[code]} of {runs}" for code in codes)])
+        return f"No baseline: plan {plan!r} has no finished session with a valid run yet ({tried})."
+    without = [f"{case}{_rejected_by(candidate, case)}" for case in sorted(cases - measured)]
+    missing = f"; without a valid run: {listed(without)}" if without else ""
     return (
         f"Nothing to compare with: {candidate.title} is the baseline of plan {plan!r} itself, with "
         f"{len(measured)} of {count(len(cases), 'case')} measured{missing}. The next session is compared to it."
     )
+
+
+def _rejected_by(candidate: Arm, case_key: str) -> str:
+    codes = dict.fromkeys(code for run in candidate.of_case(case_key) for code in run.rejected_by)
+    return f" ({', '.join(codes)})" if codes else ""
+
+
+def _too_few(candidate: Arm) -> str | None:
+    """Say what keeps cases from having enough runs that count; ``None`` where each has them."""
+    codes: Counter[str] = Counter()
+    remedies: dict[str, str | None] = {}
+    for case_key in {run.case_key for run in candidate.runs}:
+        runs = candidate.of_case(case_key)
+        if sum(run.valid for run in runs) < ENOUGH_RUNS:
+            codes.update(code for run in runs for code in run.rejected_by)
+            remedies |= {code: remedy for run in runs for code, remedy in run.rejected_by.items()}
+    if not codes:
+        return None
+    code, rejected = max(codes.items(), key=lambda item: (item[1], item[0]))
+    remedy = (remedies[code] or "see the run's failure").rstrip(".")
+    return f"Too few runs count ({code} rejected {rejected}): {remedy}"
 
 
 def next_step(verdict: Verdict | None, candidate: Arm) -> str:
@@ -80,6 +109,8 @@ def next_step(verdict: Verdict | None, candidate: Arm) -> str:
             f'`enginewatch accept {session} --reason "why"`.'
         )
     if verdict is Verdict.INCONCLUSIVE:
+        if few := _too_few(candidate):
+            return f"{few}. Then measure both sides again on one quiet host."
         return "Measure both sides again on one quiet host, each case more often (`repeats` in the plan)."
     if verdict is Verdict.NOT_COMPARABLE:
         return (

@@ -47,6 +47,21 @@ def test_a_planted_slowdown_fails_the_gate_and_names_itself(call, lab, store, tm
     assert "▲ regressed" in files[0].read_text(encoding="utf-8")
 
 
+def test_a_terminal_gets_what_fits_it_and_a_file_all(call, lab, store, monkeypatch):
+    store.add(lab.session(), lab.session())
+    _, wide, said = call(cli.gate)
+    assert "Interval" in wide
+    assert "\x1b" not in wide
+    assert len(said.splitlines()) == 1
+    monkeypatch.setattr(cli, "_window", lambda stream: 50)
+    monkeypatch.setenv("NO_COLOR", "1")
+    _, narrow, said = call(cli.gate)
+    assert "Interval" not in narrow
+    assert max(len(line) for line in narrow.splitlines() if not line.startswith("again: ")) <= 50
+    assert len(said.splitlines()) > 1
+    assert said.split()[-1] == str(store.root)
+
+
 def test_the_same_code_again_passes(call, lab, store):
     store.add(lab.session(), lab.session())
     code, out, _ = call(cli.gate)

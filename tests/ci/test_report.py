@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from enginewatch_ci import phrasing
 from enginewatch_ci.report import render_json, render_junit, render_markdown, render_text
 from enginewatch_ci.report.junit import clean
 from enginewatch_ci.report.markdown import MARKER, MAX_CHARS, escape
@@ -150,6 +151,88 @@ def test_text_shows_the_worst_rows_of_a_long_table(fixed, comparison):
     assert "40 more rows" in text
     assert "case000" in text
     assert "case099" not in text
+
+
+@pytest.fixture
+def long(fixed, comparison):
+    """A judgement whose names are as long as those of the CPU default plan."""
+    found = (
+        comparison("chat-open/llamacpp/fp16/poisson8rps", "output_tokens_s", Verdict.NOT_COMPARABLE, None),
+        comparison("encoder/onnxruntime/int8_dynamic/b4", "latency_p50_ms", Verdict.REGRESSED, 1.25),
+        comparison("encoder/onnxruntime/int8_dynamic/b4", "latency_p99_ms", Verdict.INCONCLUSIVE, 0.1),
+        comparison("chat-open/llamacpp/fp16/poisson8rps", "ttft_p50_ms", Verdict.UNCHANGED, 0.001),
+    )
+    return replace(fixed, comparisons=found)
+
+
+def table_lines(text):
+    return text.split("\nchat-open/llamacpp/fp16/poisson8rps: ", maxsplit=1)[0].splitlines()
+
+
+@pytest.mark.parametrize(
+    ("width", "heading"),
+    [
+        (160, "Case Metric Baseline Candidate Change Interval Runs Verdict"),
+        (120, "Case Metric Baseline Candidate Change Runs Verdict"),
+        (107, "Case Metric Baseline Candidate Change Verdict"),
+        (90, "Case Metric Change Verdict"),
+        (80, "Case Metric Change Verdict"),
+        (79, "Metric Baseline Candidate Change Runs Verdict"),
+        (60, "Metric Candidate Change Verdict"),
+        (48, "Metric Change Verdict"),
+    ],
+)
+def test_a_narrow_table_leaves_columns_out_and_cuts_nothing(long, width, heading):
+    text = render_text(long, width=width)
+    lines = table_lines(text)
+    assert lines[0].split() == heading.split()
+    assert max(map(len, lines)) <= width
+    assert "…" not in text
+    for item in long.comparisons:
+        row = next(line for line in lines if item.metric in line.split())
+        assert row.endswith(phrasing.verdict(item.verdict))
+        assert item.effect is None or phrasing.percent(item.effect.rel) in row
+        assert (item.case_key in row) == heading.startswith("Case")
+
+
+def test_without_room_for_the_case_it_stands_above_its_metrics(long):
+    lines = table_lines(render_text(long, width=70))
+    heads = [line.split()[0] for line in lines[1:]]
+    assert heads == [
+        "chat-open/llamacpp/fp16/poisson8rps",
+        "output_tokens_s",
+        "ttft_p50_ms",
+        "encoder/onnxruntime/int8_dynamic/b4",
+        "latency_p50_ms",
+        "latency_p99_ms",
+    ]
+    ends = {line.index(item) for line in lines for item in ("+125.0 %", "+10.0 %") if item in line}
+    assert ends == {lines[5].index("+125.0 %"), lines[5].index("+125.0 %") + 1}
+
+
+def test_in_a_window_narrower_than_a_row_it_is_still_whole(long):
+    text = render_text(long, width=20)
+    assert "chat-open/llamacpp/fp16/poisson8rps\n" in text
+    assert "≠ not comparable" in text
+
+
+def test_sentences_end_at_words_on_a_terminal_alone(long):
+    plain = render_text(long, width=60)
+    shown = render_text(long, width=60, wrap=True)
+    assert plain.split() == shown.split()
+    assert long.sentence in plain
+    assert long.sentence not in shown
+    prose = shown.split("\nchat-open/llamacpp/fp16/poisson8rps: ", maxsplit=1)[1].splitlines()
+    assert all(len(line) <= 60 for line in prose if not line.startswith("again: "))
+    assert shown.splitlines()[-1] == plain.splitlines()[-1]
+
+
+def test_people_read_words_and_machines_names(fixed):
+    for render in (render_markdown, render_text):
+        assert "not comparable" in render(fixed)
+        assert "not_comparable" not in render(fixed).replace("\\_", "_")
+    assert '"not_comparable"' in render_json(fixed)
+    assert "not_comparable: new case" in render_junit(fixed)
 
 
 def test_reports_of_a_first_session(fixed):

@@ -58,7 +58,7 @@ def test_each_verdict_has_its_sentence(comparison, golden_arm):
 
 def test_the_tally_is_worst_first(comparison):
     items = [comparison("a", "latency_p50_ms", verdict, 0.1) for verdict in reversed(Verdict)]
-    assert tally(items) == "1 failed, 1 regressed, 1 not_comparable, 1 inconclusive, 1 improved, 1 unchanged"
+    assert tally(items) == "1 failed, 1 regressed, 1 not comparable, 1 inconclusive, 1 improved, 1 unchanged"
 
 
 def test_a_first_session_says_what_it_is(lab, to_arm, cases):

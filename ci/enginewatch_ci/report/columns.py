@@ -37,5 +37,5 @@ def cells(item: Comparison) -> tuple[str, ...]:
         ABSENT if effect is None else phrasing.percent(effect.rel),
         ABSENT if effect is None else phrasing.interval(effect.ci_low, effect.ci_high),
         ABSENT if effect is None else f"{effect.n_baseline} / {effect.n_candidate}",
-        f"{MARKS[item.verdict]} {item.verdict.value}",
+        f"{MARKS[item.verdict]} {phrasing.verdict(item.verdict)}",
     )
