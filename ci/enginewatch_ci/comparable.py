@@ -22,6 +22,8 @@ class CasePair:
         baseline: Valid runs to compare to, at least one.
         candidate: Valid runs to judge, at least one.
         notes: Warnings on these runs that a reader needs.
+        rejected_baseline: The case's runs in the baseline that do not count.
+        rejected_candidate: The same of the candidate.
     """
 
     case_key: str
@@ -29,6 +31,8 @@ class CasePair:
     baseline: tuple[RunFacts, ...]
     candidate: tuple[RunFacts, ...]
     notes: tuple[str, ...] = ()
+    rejected_baseline: tuple[RunFacts, ...] = ()
+    rejected_candidate: tuple[RunFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +154,15 @@ def _case_pair(case_key: str, series: str, before: Sequence[RunFacts], after: Se
             f"the engine's structure changed: {listed(sorted(print_[:12] for print_ in prints[0]))} → "
             f"{listed(sorted(print_[:12] for print_ in prints[1]))}"
         )
-    return CasePair(case_key=case_key, series_id=series, baseline=old, candidate=new, notes=tuple(notes))
+    return CasePair(
+        case_key=case_key,
+        series_id=series,
+        baseline=old,
+        candidate=new,
+        notes=tuple(notes),
+        rejected_baseline=tuple(run for run in before if not run.valid),
+        rejected_candidate=tuple(run for run in after if not run.valid),
+    )
 
 
 def _arm_notes(arm: str, every: Sequence[RunFacts], used: Sequence[RunFacts]) -> Iterable[str]:

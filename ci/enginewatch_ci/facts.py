@@ -8,7 +8,7 @@ from datetime import datetime
 
 from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import Failure, Json, RunStatus
-from enginewatch_db.validity import Reason
+from enginewatch_db.validity import REASONS, Reason, ValidityEffect
 
 BROKEN_REASONS = frozenset({"run_failed", "server_died", "output_not_finite"})
 """Validity reasons that mean that the thing under test is broken, not that the measuring went wrong."""
@@ -100,6 +100,16 @@ class RunFacts:
     def is_server(self) -> bool:
         """Whether requests are sent to it: then its latency is that of the first token."""
         return bool(self.identity.get("load"))
+
+    @property
+    def rejected_by(self) -> dict[str, str | None]:
+        """Return code → remedy of what keeps this run from counting: its failure, else the reasons against it."""
+        if self.valid:
+            return {}
+        if self.failure is not None:
+            return {self.failure.code: self.failure.remedy}
+        codes = [reason.code for reason in self.reasons if reason.effect is ValidityEffect.REJECT]
+        return {code: REASONS[code].remedy for code in codes}
 
     def value(self, metric: str) -> float | None:
         """Return the value of a metric, or ``None`` where the run has none."""

@@ -119,8 +119,15 @@ def _row(pair: CasePair, metric: str, threshold_rel: float, history: History) ->
         baseline_value=values[0],
         candidate_value=values[1],
         effect=effect,
-        problem=None if effect else "one run a side has no run-to-run spread",
+        problem=None if effect else _single(samples[0].n, samples[1].n),
     )
+
+
+def _single(baseline: int, candidate: int) -> str:
+    which = (
+        "one run a side" if baseline == candidate else f"one run in the {'baseline' if baseline == 1 else 'candidate'}"
+    )
+    return f"{which} has no run-to-run spread"
 
 
 def _problem(row: Row, problem: str, *, absent: bool = False) -> Row:

@@ -66,8 +66,8 @@ def no_comparison(baseline: Arm | None, candidate: Arm) -> str:
     measured = {run.case_key for run in candidate.runs if run.valid}
     if baseline is None:
         codes = Counter(code for run in candidate.runs for code in run.rejected_by)
-        runs = count(len(candidate.runs), "run")
-        tried = listed([f"{count(len(cases), 'case')} tried", *(f"{code} in {codes[code]} of {runs}" for code in codes)])
+        of_all = f"of {count(len(candidate.runs), 'run')}"
+        tried = listed([f"{count(len(cases), 'case')} tried", *(f"{code} in {codes[code]} {of_all}" for code in codes)])
         return f"No baseline: plan {plan!r} has no finished session with a valid run yet ({tried})."
     without = [f"{case}{_rejected_by(candidate, case)}" for case in sorted(cases - measured)]
     missing = f"; without a valid run: {listed(without)}" if without else ""

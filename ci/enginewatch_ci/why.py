@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from enginewatch_ci import phrasing
+from enginewatch_ci.comparable import CasePair
 from enginewatch_ci.host import HostShift
 from enginewatch_ci.measure import Row
 from enginewatch_db.model import Verdict
@@ -36,7 +37,9 @@ def judged(row: Row, verdict: Verdict, confidence: float) -> str:
         return f"{told}; all of the interval is beyond the {threshold} that matter"
     if verdict is Verdict.UNCHANGED:
         return f"{told}; all of the interval lies within ±{threshold}"
-    return f"{told}; the interval reaches across the {threshold} that matter: {advice(row, confidence)}"
+    kept_out = kept_from_counting(row.pair)
+    more = f"; {kept_out}" if kept_out else ""
+    return f"{told}; the interval reaches across the {threshold} that matter: {advice(row, confidence)}{more}"
 
 
 def advice(row: Row, confidence: float) -> str:
@@ -57,7 +60,27 @@ def no_effect(row: Row) -> str:
     if row.baseline_value is None or row.candidate_value is None or row.baseline_value <= 0:
         return row.problem or "no effect could be estimated"
     rel = row.candidate_value / row.baseline_value - 1
-    return f"{row.problem}: {row.metric} is {phrasing.percent(rel)}, repeat at least 3 times a side"
+    told = f"{row.problem}: {row.metric} is {phrasing.percent(rel)}"
+    # Where runs were rejected, more repeats would be rejected as well: what rejects them comes first.
+    return f"{told}; {kept_from_counting(row.pair) or 'repeat at least 3 times a side'}"
+
+
+def kept_from_counting(pair: CasePair) -> str | None:
+    """Say how many runs of a case count, what rejected the others and what to do; ``None`` where all count."""
+    told, remedies = [], dict[str, None]()
+    for arm, used, rejected in (
+        ("baseline", pair.baseline, pair.rejected_baseline),
+        ("candidate", pair.candidate, pair.rejected_candidate),
+    ):
+        if rejected:
+            codes = {code: remedy for run in rejected for code, remedy in run.rejected_by.items()}
+            why = f" ({phrasing.listed(codes)})" if codes else ""
+            counts = phrasing.counting(len(used), len(used) + len(rejected))
+            told.append(f"{counts} in the {arm}{why}")
+            remedies |= dict.fromkeys(remedy.rstrip(".") for remedy in codes.values() if remedy)
+    if not told:
+        return None
+    return ", ".join(told) + (f" → {phrasing.listed(remedies)}" if remedies else "")
 
 
 def chance(row: Row, confidence: float, family: int) -> str:

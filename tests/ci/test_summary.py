@@ -65,8 +65,21 @@ def test_a_first_session_says_what_it_is(lab, to_arm, cases):
     arm = to_arm(lab.session(failing=(cases[0],)))
     text = no_comparison(arm, arm)
     assert "is the baseline of plan 'demo' itself, with 2 of 3 cases measured" in text
-    assert f"without a valid run: {cases[0]}" in text
-    assert "has no session with a valid run yet (3 cases tried)" in no_comparison(None, arm)
+    assert f"without a valid run: {cases[0]} (build_failed). The next" in text
+    assert no_comparison(None, arm) == (
+        "No baseline: plan 'demo' has no finished session with a valid run yet "
+        "(3 cases tried, build_failed in 5 of 15 runs)."
+    )
+
+
+def test_inconclusive_for_want_of_runs_that_count_says_what_rejects_them(lab, to_arm, cases):
+    late = to_arm(lab.session(rejected={cases[0]: "client_bound"}))
+    assert next_step(Verdict.INCONCLUSIVE, late) == (
+        "Too few runs count (client_bound rejected 5): Use fewer streams or a host with more cores. "
+        "Then measure both sides again on one quiet host."
+    )
+    noisy = to_arm(lab.session())
+    assert "each case more often" in next_step(Verdict.INCONCLUSIVE, noisy)
 
 
 @pytest.mark.parametrize("verdict", [None, *Verdict])
