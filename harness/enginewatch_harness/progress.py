@@ -6,13 +6,26 @@ import json
 from dataclasses import asdict
 from typing import assert_never
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Column
 
 from enginewatch_db.model import RunRecord, RunStatus
 from enginewatch_harness import events
 from enginewatch_harness.console import err, say
 
 HEADLINE = ("latency_p50_ms", "ttft_p50_ms")
+
+
+WIDE = 100
+"""Columns of a window that has room for the elapsed time and a long bar beside the name of a case."""
 
 
 def clock(seconds: float) -> str:
@@ -72,20 +85,35 @@ class PlainProgress:
         return
 
 
+def columns(width: int) -> list[ProgressColumn]:
+    """Return what stands in the bar's line: where the window is too narrow for all, the case's name is cut.
+
+    Args:
+        width: Columns of the window.
+    """
+    wide = width >= WIDE
+
+    def whole() -> Column:
+        return Column(no_wrap=True)
+
+    rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    found: list[ProgressColumn] = [
+        BarColumn(bar_width=24 if wide else 10, table_column=whole()),
+        MofNCompleteColumn(table_column=whole()),
+        TextColumn("ETA {task.fields[eta]}", table_column=whole()),
+        TextColumn("{task.fields[now]}", markup=False, table_column=rest),
+    ]
+    if wide:
+        found.insert(0, TextColumn("[bold]{task.description}", table_column=whole()))
+        found.append(TimeElapsedColumn(table_column=whole()))
+    return found
+
+
 class LiveProgress(PlainProgress):
     """A bar on the terminal; failures and notes stay above it."""
 
     def __init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("ETA {task.fields[eta]}"),
-            TextColumn("{task.fields[now]}"),
-            TimeElapsedColumn(),
-            console=err,
-            transient=True,
-        )
+        self._bar = Progress(*columns(err.width), console=err, transient=True, expand=True)
         self._task: TaskID | None = None
 
     def __enter__(self) -> LiveProgress:
@@ -108,8 +136,8 @@ class LiveProgress(PlainProgress):
             case events.RunStarted():
                 self._update(completed=event.number - 1, eta=clock(event.eta_s), now=event.case_key)
             case events.RunProgress():
-                median = "" if event.median_ms is None else f", median {event.median_ms:.3f} ms"
-                self._update(now=f"{event.case_key} n={event.n}{median}")
+                median = "" if event.median_ms is None else f" median {event.median_ms:.3f} ms"
+                self._update(now=f"n={event.n}{median} {event.case_key}")
             case events.RunFinished():
                 self._update(completed=event.number)
                 if event.record.failure is not None:
@@ -143,7 +171,7 @@ class JsonProgress(PlainProgress):
             }
         else:
             body = asdict(event)
-        say(json.dumps({"event": type(event).__name__, **body}))
+        say(json.dumps({"event": type(event).__name__, **body}), wrap=False)
 
 
 def make_progress(kind: str) -> PlainProgress:

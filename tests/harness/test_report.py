@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,7 @@ from enginewatch_db.ingest import IngestReport
 from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import Comparison, Effect, Failure, RunStatus, Verdict
 from enginewatch_db.validity import Reason
-from enginewatch_harness import events, report
+from enginewatch_harness import console, events, progress, report
 from enginewatch_harness.progress import LiveProgress, PlainProgress, clock, headline, make_progress
 from enginewatch_harness.session_request import SessionOutcome
 from enginewatch_harness.troubles import reason_lines
@@ -221,6 +222,42 @@ def test_every_event_can_be_shown(kind, records, capsys):
 def test_auto_is_plain_without_a_terminal():
     assert type(make_progress("auto")) is PlainProgress
     assert isinstance(make_progress("live"), LiveProgress)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_a_narrow_bar_cuts_the_name_and_no_number(width, monkeypatch):
+    screen = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+    monkeypatch.setattr(progress, "err", screen)
+    monkeypatch.setattr("enginewatch_harness.console.err", screen)
+    listen = LiveProgress()
+    every = [
+        events.Started(session_id="s", plan_name="p", cases=12, total=120, done=0, estimate_s=65),
+        events.RunStarted(case_key=LONG_SERVER, repeat=0, number=112, total=120, eta_s=754),
+        events.RunProgress(case_key=LONG_SERVER, n=1200, median_ms=12.3456),
+    ]
+    for event in every:
+        listen(event)
+    shown = Console(width=width, file=io.StringIO(), record=True)
+    shown.print(listen._bar.get_renderable())
+    (line,) = shown.export_text().splitlines()
+    for part in ("111/120", "ETA 12:34", "n=1200 median 12.346 ms"):
+        assert part in line
+    assert len(line) <= width
+    assert (LONG_SERVER in line) == (width == 160)
+    assert ("0:00:00" in line) == (width >= 100)
+
+
+def test_events_for_machines_are_one_line_each_in_any_window(records, monkeypatch):
+    class Window(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("enginewatch_harness.console.err", Console(file=Window(), width=30, highlight=False))
+    listen = make_progress("json")
+    for event in every_event(records[0]):
+        listen(event)
+    for line in console.err.file.getvalue().splitlines():
+        assert "event" in json.loads(line)
 
 
 def test_clock_and_headline(records):
