@@ -10,6 +10,7 @@ import pytest
 
 from enginewatch_db.errors import ExitCode
 from enginewatch_harness import cli
+from enginewatch_harness.commands.db import vertical
 from enginewatch_harness.commands.run import parse_injections
 from enginewatch_harness.console import result
 
@@ -156,6 +157,52 @@ def test_resume_takes_nothing_else(tmp_path, monkeypatch, capsys, tiny_plan):
     monkeypatch.chdir(tmp_path)
     assert call("run", str(tiny_plan()), "--resume", "--repeats", "3") == ExitCode.USAGE
     assert "as it began" in capsys.readouterr().err
+
+
+def test_rows_wider_than_the_window_have_a_line_a_column(monkeypatch, capsys, stored, workspace):
+    stored("01900000-0000-7000-8000-000000000001", {"encoder/onnxruntime/fp32/b8": 5.0}, repeats=2)
+    monkeypatch.setenv("ENGINEWATCH_STORE", str(workspace.root))
+    assert call("db", "query", "SELECT * FROM runs ORDER BY repeat") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("──")] == ["── 1 ──", "── 2 ──"]
+    assert [line.split() for line in lines if line.startswith("repeat ")] == [["repeat", "0"], ["repeat", "1"]]
+    assert ["case_key", "encoder/onnxruntime/fp32/b8"] in [line.split() for line in lines]
+    assert call("db", "query", "SELECT * FROM runs WHERE false") == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "no rows\n")
+
+
+def test_rows_that_fit_are_a_table_with_whole_cells(monkeypatch, capsys, stored, workspace):
+    stored("01900000-0000-7000-8000-000000000001", {"encoder/onnxruntime/fp32/b8": 5.0}, repeats=2)
+    monkeypatch.setenv("ENGINEWATCH_STORE", str(workspace.root))
+    for wide, is_table in (("x" * 100, True), ("x" * 156, True), ("x" * 157, False)):
+        assert call("db", "query", f"SELECT '{wide}' AS a, repeat AS b FROM runs") == 0
+        out = capsys.readouterr().out
+        assert wide in out
+        assert ("┃" in out) == is_table
+
+
+def test_a_record_has_aligned_names_and_whole_values():
+    assert vertical(["id", "a name"], [["1", "x\n[b]y"], ["2", ""]]) == [
+        "── 1 ──",
+        "id      1",
+        "a name  x",
+        "        [b]y",
+        "── 2 ──",
+        "id      2",
+        "a name",
+    ]
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("rnu", "run"), ("dashbord", "dashboard"), ("gat", "gate")])
+def test_a_mistyped_command_is_answered_with_the_nearest(typed, meant, capsys):
+    assert call(typed) == ExitCode.USAGE
+    assert f"No such command {typed!r}. Did you mean {meant!r}?" in capsys.readouterr().err
+
+
+def test_what_is_near_no_command_is_answered_with_none(capsys):
+    assert call("qqqq") == ExitCode.USAGE
+    assert "Did you mean" not in capsys.readouterr().err
 
 
 def test_injections_are_parsed_and_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -13,9 +14,12 @@ from enginewatch_db.errors import UsageError
 from enginewatch_db.export import FORMATS, export_table, exportable, render
 from enginewatch_db.ingest import ingest, pending
 from enginewatch_db.ingest import rebuild as rebuild_store
+from enginewatch_db.text_columns import fits, text_width
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness.commands.options import json_option, store_option
 from enginewatch_harness.console import out, result, result_json, say
+
+SEPARATOR = 3
 
 
 @click.group()
@@ -32,7 +36,14 @@ def open_reader(workspace: Workspace) -> Reader:
 
 @db.command()
 @click.argument("sql")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="A table that is wider than the window has a line a column instead of a line a row.",
+)
 @click.option("--max-rows", type=click.IntRange(1), default=1000, show_default=True, help="Rows printed at most.")
 @store_option
 def query(sql: str, form: str, max_rows: int, workspace: Workspace) -> None:
@@ -47,14 +58,47 @@ def query(sql: str, form: str, max_rows: int, workspace: Workspace) -> None:
     if form != "table":
         result(render(table, form).rstrip("\n"))
         return
-    shown = Table(show_edge=False, pad_edge=False)
-    for name in table.column_names:
-        shown.add_column(escape(name), overflow="fold")
-    for row in table.to_pylist():
-        shown.add_row(*(escape(_cell(value)) for value in row.values()))
-    out.print(shown)
+    names = table.column_names
+    rows = [
+        [_cell(value) for value in values]
+        for values in zip(*(column.to_pylist() for column in table.columns), strict=True)
+    ]
+    columns = _columns(names, rows)
+    if fits(columns, list(columns), out.width, separator=SEPARATOR):
+        out.print(_table(names, rows))
+    elif rows:
+        result("\n".join(vertical(names, rows)))
+    else:
+        say("no rows")
     if table.num_rows == max_rows:
         say(f"only the first {max_rows} rows are shown; see --max-rows")
+
+
+def _columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    # By position, as two columns of a query may have one name.
+    return {str(idx): [name, *(row[idx] for row in rows)] for idx, name in enumerate(names)}
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    shown = Table(show_edge=False, pad_edge=False)
+    for name in names:
+        shown.add_column(escape(name), no_wrap=True)
+    for row in rows:
+        shown.add_row(*map(escape, row))
+    return shown
+
+
+def vertical(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows that are wider than the window: a line with each one's number, and below it a line a column."""
+    widest = max(map(text_width, names), default=0)
+    lines = []
+    for number, row in enumerate(rows, start=1):
+        lines.append(f"── {number} ──")
+        for name, text in zip(names, row, strict=True):
+            first, *more = text.split("\n")
+            lines.append(f"{name}{' ' * (widest - text_width(name))}  {first}".rstrip())
+            lines += [f"{' ' * widest}  {line}".rstrip() for line in more]
+    return lines
 
 
 def _cell(value: object) -> str:

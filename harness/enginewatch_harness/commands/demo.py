@@ -11,7 +11,7 @@ import click
 from enginewatch_db.errors import UsageError
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness.commands.options import json_option
-from enginewatch_harness.console import result, result_json, say
+from enginewatch_harness.console import result, result_json, result_prose, say
 
 DEFAULT_FOLDER = ".enginewatch-demo"
 
@@ -42,7 +42,7 @@ def demo(*, folder: Path, host: str, port: int, no_dashboard: bool, anew: bool, 
     Examples:
       enginewatch demo
       enginewatch demo --no-dashboard
-      enginewatch db query --store .enginewatch-demo "SELECT * FROM runs"
+      enginewatch db query --store .enginewatch-demo "SELECT case_key, count(*) FROM runs GROUP BY 1"
     """
     from enginewatch_harness.demo.highlights import highlights
     from enginewatch_harness.demo.load import load_demo, reset
@@ -76,10 +76,10 @@ def _confirm(workspace: Workspace, *, yes: bool) -> None:
 def _show(lines: list[str], sentences: dict[str, str]) -> None:
     result("What to look at (recorded on one NVIDIA H200):")
     for number, line in enumerate(lines, start=1):
-        result(f"{number}. {line}")
+        result_prose(f"{number}. {line}", indent="   ")
     result("Verdicts of the newest sessions:")
     for plan, sentence in sentences.items():
-        result(f"- {plan}: {sentence}")
+        result_prose(f"- {plan}: {sentence}", indent="  ")
 
 
 def _open(workspace: Workspace, *, host: str, port: int) -> None:
