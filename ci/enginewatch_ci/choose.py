@@ -28,11 +28,13 @@ class LoadedPair:
         candidate: What to judge.
         baseline: What to compare to; ``None`` where the plan has none yet.
         history: Values of earlier runs of the same series.
+        notes: What was left out in choosing.
     """
 
     candidate: Arm
     baseline: Arm | None
     history: History
+    notes: tuple[str, ...] = ()
 
 
 def load_pair(workspace: Path, candidate: str, baseline: str, *, metrics: Sequence[str]) -> LoadedPair:
@@ -62,9 +64,15 @@ def load_pair(workspace: Path, candidate: str, baseline: str, *, metrics: Sequen
         sessions = read_sessions(reader)
         arm = _candidate(reader, candidate, folders[0], sessions)
         found = _baseline(reader, baseline, folders[1], sessions, arm)
+        left = refs.passed_over(candidate, arm.newest, sessions) if refs.is_latest(candidate) else []
         before = min(session.started_at for session in arm.sessions)
         arms = [arm] if found is None else [arm, found]
-        return LoadedPair(candidate=arm, baseline=found, history=read_history(reader, arms, before, metrics))
+        return LoadedPair(
+            candidate=arm,
+            baseline=found,
+            history=read_history(reader, arms, before, metrics),
+            notes=_left_out(arms, [*left, *_left_by_baseline(reader, baseline, sessions, arm, found)]),
+        )
 
 
 def _candidate(reader: Reader, ref: str, folder: Path | None, sessions: Sequence[SessionFacts]) -> Arm:
@@ -89,6 +97,30 @@ def _baseline(
         chosen = refs.baseline_of(plan, sessions, read_accepted(reader))
         return None if chosen is None else read_arm(reader, ref, chosen)
     return read_arm(reader, ref, refs.resolve(ref, sessions, plan=plan))
+
+
+def _left_by_baseline(
+    reader: Reader, ref: str, sessions: Sequence[SessionFacts], candidate: Arm, found: Arm | None
+) -> list[SessionFacts]:
+    plan = candidate.newest.plan_name
+    chosen = found.newest if found else None
+    accepted = ref == BASELINE and chosen is not None and read_accepted(reader).get(plan) == chosen.session_id
+    if accepted or not (ref == BASELINE or refs.is_latest(ref)):
+        return []
+    return refs.passed_over(ref, chosen, [session for session in sessions if session.plan_name == plan])
+
+
+def _left_out(named: Sequence[Arm], left: Sequence[SessionFacts]) -> tuple[str, ...]:
+    """Say which unfinished sessions were passed over where nobody named one."""
+    used = {session_id for arm in named for session_id in arm.session_ids}
+    found = {item.session_id: item for item in left if item.session_id not in used}
+    if not found:
+        return ()
+    told = listed(f"{item.title} with {item.runs} of {item.runs + item.missing_runs} runs" for item in found.values())
+    return (
+        f"Left out, because unfinished: {told}. `enginewatch run PLAN --resume` finishes the newest; "
+        "to use one as it is, give its id.",
+    )
 
 
 def choose_session(workspace: Path, ref: str) -> SessionFacts:

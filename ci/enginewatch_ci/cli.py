@@ -162,7 +162,10 @@ def _judge(candidate: str, baseline: str, policy_file: Path | None, store: str |
     workspace = Workspace.locate(store)
     policy = load_policy(policy_file)
     _say(f"judging {candidate} against {baseline} in {workspace.root}", sys.stderr)
-    return judge_session(workspace.root, candidate=candidate, baseline=baseline, policy=policy, store=False)
+    judgement = judge_session(workspace.root, candidate=candidate, baseline=baseline, policy=policy, store=False)
+    for note in judgement.notes:
+        _say(note, sys.stderr)
+    return judgement
 
 
 def _judge_earlier(judgement: Judgement, baseline: str, policy_file: Path | None, store: str | None) -> None:

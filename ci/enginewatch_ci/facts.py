@@ -36,6 +36,7 @@ class SessionFacts:
         git_dirty: Whether there were changes that no commit holds; ``None`` outside of a repository.
         runs: All its runs.
         valid_runs: Those that may enter a verdict.
+        missing_runs: Runs that it set out to do and never tried; 0 where it does not say.
     """
 
     session_id: str
@@ -46,6 +47,12 @@ class SessionFacts:
     git_dirty: bool | None = None
     runs: int = 0
     valid_runs: int = 0
+    missing_runs: int = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether it did what it set out to do, as far as is known: one that was cancelled or killed did not."""
+        return self.missing_runs == 0
 
     @property
     def short(self) -> str:

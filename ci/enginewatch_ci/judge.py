@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from enginewatch_ci import summary
@@ -38,7 +39,10 @@ def judge(
     """
     rules = policy or Policy()
     loaded = load_pair(workspace, candidate, baseline, metrics=rules.gated_metrics())
-    judgement = judge_arms(loaded.baseline, loaded.candidate, rules, loaded.history)
+    judgement = replace(
+        judge_arms(loaded.baseline, loaded.candidate, rules, loaded.history),
+        notes=loaded.notes,
+    )
     if store:
         store_judgement(workspace, judgement)
     return judgement

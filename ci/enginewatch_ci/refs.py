@@ -1,7 +1,7 @@
 """What a REF means: which sessions, or which folder. Pure but for asking whether a folder exists.
 
-latest, latest~2     the newest session, or the one two before it
-baseline             the accepted baseline of the candidate's plan, else the plan's first session with a valid run
+latest, latest~2     the newest finished session, or the one two before it
+baseline             the accepted baseline of the candidate's plan, else its first finished session with a valid run
 0198f3a2…            a session id, or the first four or more characters of it
 commit:3f9c1d2       all sessions of one commit
 label:nightly        all sessions with one label; plain ``nightly`` will do where it means nothing else
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from enginewatch_ci.facts import SessionFacts
-from enginewatch_ci.phrasing import listed
+from enginewatch_ci.phrasing import count, listed
 from enginewatch_db.errors import UsageError
 
 MIN_PREFIX = 4
@@ -60,9 +60,16 @@ def resolve(ref: str, sessions: Sequence[SessionFacts], *, plan: str | None = No
 
 
 def _latest(ref: str, back: int, known: Sequence[SessionFacts]) -> SessionFacts:
-    if back >= len(known):
-        raise UsageError(f"{ref!r}: there are only {len(known)} sessions", remedy=_newest(known))
-    return known[-1 - back]
+    finished = [session for session in known if session.finished]
+    if back >= len(finished):
+        left = len(known) - len(finished)
+        raise UsageError(
+            f"{ref!r}: of {count(len(known), 'session')} {left} are unfinished and passed over"
+            if left
+            else f"{ref!r}: there are only {count(len(known), 'session')}",
+            remedy=f"name one by its id; {_newest(known)}" if left else _newest(known),
+        )
+    return finished[-1 - back]
 
 
 def _of_commit(ref: str, name: str, known: Sequence[SessionFacts]) -> tuple[SessionFacts, ...]:
@@ -119,8 +126,8 @@ def baseline_of(
 ) -> tuple[SessionFacts, ...] | None:
     """Return the baseline of a plan, or ``None`` where it has none yet.
 
-    Somebody's accepted session, else the plan's first one with a valid run: a baseline never moves by itself, or
-    small regressions would add up unseen.
+    Somebody's accepted session, else the plan's first finished one with a valid run: a baseline never moves by itself,
+    or small regressions would add up unseen.
 
     Args:
         plan: Name of the plan.
@@ -129,6 +136,25 @@ def baseline_of(
     """
     mine = [session for session in sessions if session.plan_name == plan]
     chosen = [session for session in mine if session.session_id == accepted.get(plan)]
-    first = [session for session in mine if session.valid_runs > 0]
+    first = [session for session in mine if session.valid_runs > 0 and session.finished]
     found = chosen or first
     return (found[0],) if found else None
+
+
+def is_latest(ref: str) -> bool:
+    """Return whether a REF counts sessions from the newest, instead of naming one."""
+    return _LATEST.fullmatch(ref) is not None
+
+
+def passed_over(ref: str, chosen: SessionFacts | None, known: Sequence[SessionFacts]) -> list[SessionFacts]:
+    """Return the unfinished sessions that a REF left out which names none.
+
+    Args:
+        ref: What chose.
+        chosen: What it chose; ``None`` where nothing.
+        known: What it chose from, oldest first.
+    """
+    place = len(known) if chosen is None else known.index(chosen)
+    if is_latest(ref):
+        return [session for session in known[place + 1 :] if not session.finished]
+    return [session for session in known[:place] if not session.finished and session.valid_runs]

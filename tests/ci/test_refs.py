@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from enginewatch_ci.facts import SessionFacts
-from enginewatch_ci.refs import as_folder, baseline_of, resolve
+from enginewatch_ci.refs import as_folder, baseline_of, passed_over, resolve
 from enginewatch_db.errors import UsageError
 
 
@@ -96,6 +96,30 @@ def test_the_baseline_is_the_first_session_with_a_valid_run():
 def test_an_accepted_session_moves_the_baseline():
     assert baseline_of("demo", SESSIONS, {"demo": SESSIONS[4].session_id}) == (SESSIONS[4],)
     assert baseline_of("other", SESSIONS, {"demo": SESSIONS[4].session_id}) == (SESSIONS[3],)
+
+
+UNFINISHED = session(6, "0198ffff-6666-7000-8000-000000000007", missing_runs=2)
+FIRST_UNFINISHED = session(-1, "01980000-0000-7000-8000-000000000000", missing_runs=12)
+
+
+def test_what_was_not_finished_is_not_chosen_unless_named():
+    known = [FIRST_UNFINISHED, *SESSIONS, UNFINISHED]
+    assert resolve("latest", known) == (SESSIONS[4],)
+    assert resolve("latest~1", known) == (SESSIONS[3],)
+    assert resolve("0198ffff", known) == (UNFINISHED,)
+    assert baseline_of("demo", known, {}) == (SESSIONS[1],)
+    assert baseline_of("demo", [FIRST_UNFINISHED], {}) is None
+    assert baseline_of("demo", known, {"demo": UNFINISHED.session_id}) == (UNFINISHED,)
+    assert passed_over("latest", SESSIONS[4], known) == [UNFINISHED]
+    assert passed_over("latest", SESSIONS[4], [*SESSIONS]) == []
+    assert passed_over("baseline", SESSIONS[1], known) == [FIRST_UNFINISHED]
+    assert passed_over("baseline", None, known) == [FIRST_UNFINISHED, UNFINISHED]
+
+
+def test_where_nothing_is_finished_latest_says_so():
+    with pytest.raises(UsageError, match="of 1 session 1 are unfinished and passed over") as caught:
+        resolve("latest", [UNFINISHED])
+    assert "0198ffff" in str(caught.value)
 
 
 def test_a_plan_without_a_valid_run_has_no_baseline():
