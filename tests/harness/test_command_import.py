@@ -8,11 +8,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from enginewatch_db.connect import Reader
 from enginewatch_db.errors import ExitCode
 from enginewatch_db.ingest import rebuild
 from enginewatch_harness import cli
+from enginewatch_harness.commands import import_
 
 DATA = Path(__file__).parents[1] / "data" / "harness" / "importers"
 VLLM = DATA / "vllm-0.20-c16-summary.json.gz"
@@ -96,7 +98,7 @@ def test_a_bad_file_costs_no_good_one_and_the_exit_code_tells(call, workspace, t
     assert "the run was cancelled" in said
     assert f"there is no file {tmp_path / 'absent.json'}" in said
     assert f"{tmp_path} is a folder" in said
-    assert "1 runs imported, 0 were there already, 4 files refused" in said
+    assert "1 run imported, 0 were there already, 4 files refused" in said
     assert stored(workspace, "SELECT count(*) AS n FROM runs")[0]["n"] == 1
 
 
@@ -189,3 +191,35 @@ def test_the_table_names_what_is_absent(call):
     assert "40.5" in row
     assert " ITL " in row
     assert "no ITL from trtllm-bench: " in out
+
+
+def shown_at(width, monkeypatch, call, *arguments):
+    """Import in a window of so many columns; return the lines of the table, and what was said."""
+    monkeypatch.setattr(import_, "out", Console(width=width, highlight=False))
+    _, out, said = call(*arguments)
+    return out.splitlines(), said
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_a_narrow_table_leaves_columns_out_and_folds_nothing(call, monkeypatch, width):
+    lines, _ = shown_at(width, monkeypatch, call, "--workload", "llama-3.1-8b", VLLM, GUIDELLM, TRTLLM)
+    table = lines[: 1 + 4]
+    assert max(map(len, table)) <= width
+    for case in ("vllm/c16", "guidellm/c1", "guidellm/c4", "trtllm-bench/c8"):
+        assert sum(f"/{case} " in line for line in table) == 1
+    assert all(line.rstrip().endswith(" new") for line in table[1:])
+    assert ("level" in table[0].split()) == (width == 160)
+    assert ("tool" in table[0].split()) == (width >= 100)
+    assert ("1,332.8" in "".join(table)) == (width >= 80)
+
+
+def test_a_column_that_says_nothing_is_left_out(call):
+    _, out, _ = call(VLLM)
+    assert "absent" not in out
+    assert "nothing" not in out
+
+
+def test_one_is_one(call, tmp_path):
+    _, _, said = call(VLLM, tmp_path / "absent.json")
+    assert "1 run imported, 0 were there already, 1 file refused" in said
+    assert "0 runs imported, 1 was there already, 0 files refused" in call(VLLM)[2]

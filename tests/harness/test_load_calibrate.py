@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from enginewatch_db.errors import StorageError, UnfitError
+from enginewatch_harness.commands.load_calibrate import table_of
 from enginewatch_harness.load import calibrate, calibrate_run
 from enginewatch_harness.load.calibrate import Errors, Limit, Step
 
@@ -136,3 +139,21 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     blocked.write_text("")
     with pytest.raises(StorageError, match="file"):
         calibrate_run.store(blocked, {})
+
+
+@pytest.mark.parametrize("width", [50, 80, 100, 120, 160])
+def test_the_table_leaves_columns_out_and_cuts_nothing(width):
+    errors = Errors(p50_ms=12.34, p99_ms=123.45)
+    full = replace(GOOD, streams=3072, offered_tokens_s=307_200, ttft_error=errors, itl_error=errors)
+    steps = [full, replace(full, streams=4096, server_late_p99_ms=50.0)]
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(table_of(steps, width=width))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= width
+    assert len(lines) == 2 + 1 + len(steps)
+    assert "…" not in "".join(lines)
+    assert "no: server" in lines[-1]
+    assert "3072" in lines[-2]
+    assert ("+12.34/+123.45" in lines[-1]) == (width >= 80)
+    assert ("offered" in lines[0]) == (width >= 100)
+    assert ("late p99 ms" in lines[1]) == (width >= 160)

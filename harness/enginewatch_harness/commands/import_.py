@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
 
+from enginewatch_db.text_columns import fits, fitting
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness.commands.options import json_option, store_option
-from enginewatch_harness.console import complain, out, result_json, say
+from enginewatch_harness.console import complain, out, result_json, result_prose, say
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from enginewatch_harness.importers.store import ImportReport, Stored
 
 TOOLS = ("auto", "aiperf", "genai-perf", "vllm", "guidellm", "trtllm-bench")
 STEMS = ("ttft", "itl", "tpot", "e2e")
 SHOWN_ID = 8
+RIGHT = frozenset({"requests", "out tok/s", "TTFT p50 ms"})
+
+FIRST_TO_GO = ("level", "run", "absent", "tool", "requests", "TTFT p50 ms", "out tok/s")
+"""Columns that a narrow window does without: the case ends with the level, and what is absent is told below."""
+
+SEPARATOR = 2
 
 
 @click.command("import")
@@ -60,13 +71,22 @@ def import_(
     if as_json:
         result_json(_as_json(report))
     elif report.stored:
-        _table(report)
+        out.print(_table(report.stored, out.width))
+        for sentence in dict.fromkeys(_reasons(report)):
+            result_prose(sentence)
     for error in report.refused.values():
         complain(error)
     new = sum(item.is_new for item in report.stored)
-    say(f"{new} runs imported, {len(report.stored) - new} were there already, {len(report.refused)} files refused")
+    say(_summary(new, len(report.stored) - new, len(report.refused)))
     if report.exit_code:
         click.get_current_context().exit(int(report.exit_code))
+
+
+def _summary(new: int, known: int, refused: int) -> str:
+    from enginewatch_ci.phrasing import count
+
+    were = "was" if known == 1 else "were"
+    return f"{count(new, 'run')} imported, {known} {were} there already, {count(refused, 'file')} refused"
 
 
 def _absent(item: Stored) -> list[str]:
@@ -85,34 +105,38 @@ def _number(item: Stored, metric: str) -> str:
     return "-" if value is None else f"{value:,.1f}"
 
 
-def _table(report: ImportReport) -> None:
-    from rich.table import Table
-
+def _columns(stored: Sequence[Stored]) -> dict[str, list[str]]:
+    """Return the cells by column; one that would say ``nothing`` everywhere is left out."""
     from enginewatch_harness.importers.records import level
 
+    absent = [", ".join(_absent(item)) or "nothing" for item in stored]
+    found = {
+        "run": [item.run_id[:SHOWN_ID] for item in stored],
+        "tool": [item.run.tool for item in stored],
+        "case": [item.case_key for item in stored],
+        "level": [level(item.run) for item in stored],
+        "requests": [_requests(item) for item in stored],
+        "out tok/s": [_number(item, "output_tokens_s") for item in stored],
+        "TTFT p50 ms": [_number(item, "ttft_p50_ms") for item in stored],
+    }
+    if set(absent) != {"nothing"}:
+        found["absent"] = absent
+    return found | {"state": ["new" if item.is_new else "there already" for item in stored]}
+
+
+def _table(stored: Sequence[Stored], width: int | None) -> Table:
+    from rich.table import Table
+
+    columns = _columns(stored)
+    texts = {name: [name, *cells] for name, cells in columns.items()}
+    chosen = fitting(texts, width, first_to_go=FIRST_TO_GO, separator=SEPARATOR)
+    whole = fits(texts, chosen, width, separator=SEPARATOR)
     table = Table(box=None, pad_edge=False)
-    for column in ("run", "tool", "case"):
-        table.add_column(column, overflow="fold")
-    table.add_column("level")
-    for column in ("requests", "out tok/s", "TTFT p50 ms"):
-        table.add_column(column, justify="right")
-    table.add_column("absent", overflow="fold")
-    table.add_column("")
-    for item in report.stored:
-        table.add_row(
-            item.run_id[:SHOWN_ID],
-            item.run.tool,
-            item.case_key,
-            level(item.run),
-            _requests(item),
-            _number(item, "output_tokens_s"),
-            _number(item, "ttft_p50_ms"),
-            ", ".join(_absent(item)) or "nothing",
-            "new" if item.is_new else "there already",
-        )
-    out.print(table)
-    for sentence in dict.fromkeys(_reasons(report)):
-        out.print(sentence, markup=False, soft_wrap=True)
+    for name in chosen:
+        table.add_column(name, justify="right" if name in RIGHT else "left", no_wrap=whole, overflow="fold")
+    for cells in zip(*(columns[name] for name in chosen), strict=True):
+        table.add_row(*map(escape, cells))
+    return table
 
 
 def _reasons(report: ImportReport) -> list[str]:

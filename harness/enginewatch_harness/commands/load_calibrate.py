@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import click
 from rich.table import Table
 
 from enginewatch_db.errors import ExitCode
+from enginewatch_db.text_columns import fitting
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness.commands.finite import FiniteRange
 from enginewatch_harness.commands.load_rows import number
 from enginewatch_harness.commands.options import json_option, store_option
-from enginewatch_harness.console import out, result, result_json, say
+from enginewatch_harness.console import out, result_json, result_prose, say
 from enginewatch_harness.load import calibrate as rules
 from enginewatch_harness.load.calibrate import Errors, Step
 
-COLUMNS = (
-    "processes",
-    "streams each",
-    "offered tok/s",
-    "achieved",
-    "client CPU %",
-    "server CPU %",
-    "loop late p99 ms",
-    "server late p99 ms",
-    "TTFT error p50/p99 ms",
-    "ITL error p50/p99 ms",
+FIRST_TO_GO = (
+    "server\nlate p99 ms",
+    "server\nCPU %",
+    "loop late\np99 ms",
+    "offered\ntok/s",
+    "TTFT error\np50/p99 ms",
+    "ITL error\np50/p99 ms",
+    "client\nCPU %",
 )
+"""Columns that a narrow window does without: what did not keep up is in the last one, and the file has all."""
+
+SEPARATOR = 3
 
 
 @click.command()
@@ -68,9 +70,9 @@ def calibrate(
     if as_json:
         result_json(content)
     else:
-        out.print(table_of([step for _, steps in found for step in steps]))
+        out.print(table_of([step for _, steps in found for step in steps], width=out.width))
         for limit, _ in found:
-            result(rules.sentence(limit))
+            result_prose(rules.sentence(limit))
     if not no_store:
         say(f"stored in {runner.store(workspace.root, content)}")
     if all(limit.streams == 0 for limit, _ in found):
@@ -84,28 +86,41 @@ def line_of(step: Step) -> str:
     return f"{step.processes} x {step.streams} streams: {number(step.tokens_s)} tok/s each ({state})"
 
 
-def table_of(steps: list[Step]) -> Table:
-    """Return one row a step."""
+def table_of(steps: list[Step], *, width: int | None = None) -> Table:
+    """Return one row a step.
+
+    Args:
+        steps: In any order.
+        width: Columns of the window: columns that do not fit are left out, ``FIRST_TO_GO`` first; ``None`` for all.
+    """
+    ordered = sorted(steps, key=lambda step: (step.processes, step.streams))
+    columns = columns_of(ordered)
+    texts = {name: [name, *cells] for name, cells in columns.items()}
+    chosen = fitting(texts, width, first_to_go=FIRST_TO_GO, separator=SEPARATOR)
     shown = Table(show_edge=False, pad_edge=False)
-    for name in COLUMNS:
-        shown.add_column(name, justify="right")
-    shown.add_column("driven")
-    for step in sorted(steps, key=lambda step: (step.processes, step.streams)):
-        fault = rules.fault(step)
-        shown.add_row(
-            str(step.processes),
-            str(step.streams),
-            number(step.offered_tokens_s, 6),
-            number(step.tokens_s, 6),
-            number(step.client_cpu_pct, 3),
-            number(step.server_cpu_pct, 3),
-            number(step.loop_lateness_p99_ms, 3),
-            number(step.server_late_p99_ms, 3),
-            _pair(step.ttft_error),
-            _pair(step.itl_error),
-            "yes" if fault is None else f"no: {fault[0]}",
-        )
+    for name in chosen:
+        shown.add_column(name, justify="left" if name == "driven" else "right", no_wrap=True)
+    for idx in range(len(ordered)):
+        shown.add_row(*(columns[name][idx] for name in chosen))
     return shown
+
+
+def columns_of(steps: Sequence[Step]) -> dict[str, list[str]]:
+    """Return the cells by column; a name's two lines make it about as narrow as its numbers."""
+    faults = [rules.fault(step) for step in steps]
+    return {
+        "processes": [str(step.processes) for step in steps],
+        "streams\neach": [str(step.streams) for step in steps],
+        "offered\ntok/s": [number(step.offered_tokens_s, 6) for step in steps],
+        "achieved\ntok/s": [number(step.tokens_s, 6) for step in steps],
+        "client\nCPU %": [number(step.client_cpu_pct, 3) for step in steps],
+        "server\nCPU %": [number(step.server_cpu_pct, 3) for step in steps],
+        "loop late\np99 ms": [number(step.loop_lateness_p99_ms, 3) for step in steps],
+        "server\nlate p99 ms": [number(step.server_late_p99_ms, 3) for step in steps],
+        "TTFT error\np50/p99 ms": [_pair(step.ttft_error) for step in steps],
+        "ITL error\np50/p99 ms": [_pair(step.itl_error) for step in steps],
+        "driven": ["yes" if fault is None else f"no: {fault[0]}" for fault in faults],
+    }
 
 
 def _pair(errors: Errors | None) -> str:

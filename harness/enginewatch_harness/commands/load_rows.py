@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from enginewatch_db.model import RunRecord, RunStatus
+from enginewatch_db.text_columns import fitting
 from enginewatch_harness.commands.load_cases import level_of, value_of
 from enginewatch_harness.load.frontier import Located, Operating
 from enginewatch_harness.load.spec import LoadSpec
@@ -124,7 +125,8 @@ def table_of(
     """
     shown = Table(show_edge=False, pad_edge=False, title=title, title_justify="left")
     columns = columns_of(rows, with_slo=with_slo)
-    chosen = list(columns) if width is None else _fitting(columns, width)
+    texts = {name: [_heading(name), *cells] for name, cells in columns.items()}
+    chosen = fitting(texts, width, first_to_go=FIRST_TO_GO, separator=SEPARATOR, reserved=STATE_WIDTH + SEPARATOR)
     for name in chosen:
         shown.add_column(_heading(name), justify="left" if name == "load" else "right", no_wrap=True)
     shown.add_column("state", overflow="fold")
@@ -154,18 +156,6 @@ def _heading(name: str) -> str:
         if found:
             return f"{before}{' ms' if cut == ' ms ' else ''}\n{'/user' if cut == '/user' else after}"
     return name
-
-
-def _fitting(columns: Mapping[str, Sequence[str]], width: int) -> list[str]:
-    widest = {
-        name: max(len(text) for text in (*_heading(name).splitlines(), *cells)) for name, cells in columns.items()
-    }
-    chosen = list(columns)
-    for name in FIRST_TO_GO:
-        if sum(widest[kept] + SEPARATOR for kept in chosen) + STATE_WIDTH <= width:
-            break
-        chosen.remove(name)
-    return chosen
 
 
 def line_of(record: RunRecord, *, with_slo: bool) -> str:
