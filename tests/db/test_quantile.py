@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import mstats
 
-from enginewatch_db.quantile import HD_MAX_N, estimate, harrell_davis, tail_log_ratio
+from enginewatch_db.quantile import HD_MAX_N, estimate, harrell_davis, interval_ranks, tail_log_ratio
 
 samples = st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=300).map(np.array)
 levels = st.sampled_from([0.5, 0.9, 0.95, 0.99, 0.999])
@@ -75,3 +75,9 @@ def test_the_tail_is_free_of_scale_and_absent_for_few_samples():
     values = np.random.default_rng(1).lognormal(0, 0.1, 2000)
     assert tail_log_ratio(values) == pytest.approx(tail_log_ratio(values * 7))
     assert tail_log_ratio(values[:99]) is None
+
+
+def test_a_rank_whose_share_is_exactly_the_tail_is_taken():
+    # Of two samples, P(X <= 0) is exactly a quarter: the lower end lies before the first of them.
+    assert interval_ranks(2, 0.5, 0.5) == (None, 1)
+    assert interval_ranks(5, 0.5, 1 - 2 / 32) == (None, 4)

@@ -17,11 +17,13 @@ from rich.console import Console
 
 from enginewatch_db.connect import Reader
 from enginewatch_db.errors import ExitCode, UsageError
+from enginewatch_db.ingest import IngestReport
 from enginewatch_db.model import Failure, RunStatus
 from enginewatch_db.validity import Reason
 from enginewatch_harness import cli, events
 from enginewatch_harness.commands import load_given, load_rows, load_server, load_summary
 from enginewatch_harness.commands.load import exit_code
+from enginewatch_harness.commands.load import load as load_command
 from enginewatch_harness.commands.load_cases import (
     attained_of,
     client_is_harmless,
@@ -32,10 +34,13 @@ from enginewatch_harness.commands.load_cases import (
 )
 from enginewatch_harness.commands.load_given import Given, loads_of
 from enginewatch_harness.commands.load_live import LiveLoad, PlainLoad
+from enginewatch_harness.commands.load_session import LoadTest, prepare_test
+from enginewatch_harness.load import calibrate_run
 from enginewatch_harness.load.calibrate import Limit
 from enginewatch_harness.load.knee import Knee, NoKnee
 from enginewatch_harness.load.search import Attained, KneeSearch, Limits, SloSearch
 from enginewatch_harness.load.spec import LoadSpec
+from enginewatch_harness.session_request import SessionOutcome
 
 
 class SlotServer:
@@ -215,6 +220,14 @@ def test_mistakes_are_told_in_one_line_before_anything_runs(store, capsys, odd, 
     assert not store.exists()
 
 
+@pytest.mark.parametrize("number", ["inf", "nan", "-inf"])
+@pytest.mark.parametrize("option", ["--duration-s", "--request-timeout-s", "--outage-s"])
+def test_a_number_that_is_none_is_refused(store, capsys, option, number):
+    assert call("http://127.0.0.1:1", option, number) == ExitCode.USAGE
+    assert option in capsys.readouterr().err
+    assert not store.exists()
+
+
 def test_a_server_that_is_not_there_or_not_one(store, capsys):
     assert call("127.0.0.1:9") == ExitCode.FAILED
     assert "no server answers at http://127.0.0.1:9" in capsys.readouterr().err
@@ -253,6 +266,16 @@ def test_calibrate_is_a_word_of_its_own(capsys):
     if len(os.sched_getaffinity(0)) < 64:
         assert call("calibrate", "--processes", "64") == ExitCode.UNFIT
         assert "cores" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("streams", "code"), [((0, 0), ExitCode.UNFIT), ((0, 64), 0), ((64, 64), 0)])
+def test_a_host_that_drives_no_step_is_unfit(store, monkeypatch, capsys, streams, code):
+    # What is found depends on the machine; here it is given.
+    found = [(Limit(processes=1, streams=most, tokens_s=94.0 * most, by="client", why="x"), []) for most in streams]
+    monkeypatch.setattr(calibrate_run, "run_calibration", lambda *args, **options: found)
+    assert call("calibrate") == code
+    assert ("Free the machine" in capsys.readouterr().out) == (0 in streams)
+    assert len(json.loads((store / calibrate_run.FILE).read_text())["limits"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -376,6 +399,42 @@ def test_exit_codes(load_run):
     assert exit_code((bound, good)) == 0
 
 
+def test_the_options_of_a_search_reach_it(store):
+    def search(*arguments: str):
+        context = load_command.make_context("load", [server.url, *arguments])
+        return prepare_test(context.params, environment={}).search
+
+    with SlotServer(slots=1) as server:
+        knee = search("--find", "knee", "--concurrency", "2-16", "--tolerance-pct", "5", "--max-runs", "7")
+        slo = search("--find", "slo", "--slo", "ttft_ms=9", "--rate", "1-4", "--slo-share", "90", "--repeats", "2")
+        assert search("--concurrency", "1,2") is None
+    assert isinstance(knee, KneeSearch)
+    assert knee.limits == Limits(low=2, high=16, whole=True, max_runs=7, tolerance=0.05)
+    assert isinstance(slo, SloSearch)
+    assert (slo.target, slo.max_repeats) == (0.9, 2)
+    assert (slo.limits.low, slo.limits.high, slo.limits.whole) == (1, 4, False)
+
+
+def test_only_a_search_that_closed_in_on_it_has_an_answer():
+    def answered(search) -> bool:
+        given = Given()
+        return LoadTest(
+            server=None, given=given, loads=loads_of(given), source=None, search=search, request=None
+        ).answered
+
+    limits = Limits(low=1, high=64, whole=True)
+    assert not answered(None)
+    assert not answered(KneeSearch(limits=limits))
+    assert not answered(KneeSearch(limits=limits, answer=NoKnee(code="x", why="because")))
+    search = SloSearch(limits=limits)
+    search.feed(search.ask(), [Attained(good=1000, total=1000)])
+    assert search.answer().passes == 1
+    assert not answered(search)  # what load is too much, nobody knows yet
+    while asked := search.ask():
+        search.feed(asked, [Attained(good=1000 if asked[0].level <= 5 else 100, total=1000)])
+    assert answered(search)
+
+
 def test_a_late_client_leaves_the_throughput_of_long_requests(load_run):
     late = {"client_cpu_pct": 5.0, "loop_lateness_p99_ms": 4.0}
     assert throughput_of(load_run(reasons=("client_bound",), **late), by_rate=False) == 100.0
@@ -386,6 +445,7 @@ def test_a_late_client_leaves_the_throughput_of_long_requests(load_run):
     assert throughput_of(busy, by_rate=False) is None
     assert throughput_of(load_run(reasons=("load_not_steady",)), by_rate=False) == 100.0
     assert throughput_of(load_run(reasons=("server_died",)), by_rate=False) is None
+    assert throughput_of(load_run(reasons=("client_bound", "server_died"), **late), by_rate=False) is None
 
 
 def test_what_meets_the_slo_in_spite_of_a_late_client_counts(load_run):
@@ -444,6 +504,16 @@ def test_the_summary_tells_the_slo_limit(load_run):
     assert "5 streams: 100.0% good" in text
 
 
+def test_a_level_is_told_by_its_valid_runs_and_without_one_by_all_that_brought_numbers(load_run):
+    bad = load_run(reasons=("server_died",), output_tokens_s=10.0)
+    failed = load_run(failure=Failure(code="timeout", message="slow"))
+    [row] = load_rows.rows_of([load_run(output_tokens_s=100.0), bad, failed], CASES)
+    assert row.middle("output_tokens_s") == 100.0
+    assert load_rows.state_of(row) == "1 of 3 valid: timeout, server_died"
+    [row] = load_rows.rows_of([bad, failed], CASES)
+    assert row.middle("output_tokens_s") == 10.0
+
+
 def test_troubles_are_told_once_with_what_to_do(load_run):
     failure = Failure(code="load_failed", message="no request completed", remedy="try one by hand")
     lines = load_summary.trouble_lines(
@@ -460,6 +530,21 @@ def test_a_calibration_tells_within_or_beyond(load_run):
     limit = Limit(processes=2, streams=10, tokens_s=600.0, by="client", why="x")
     assert "500.0 tok/s per process, within" in load_summary.within_line(records, limit)
     assert "beyond" in load_summary.within_line([load_run(output_tokens_s=700.0)], limit)
+
+
+def test_the_calibration_of_as_many_processes_is_looked_up(load_run, workspace):
+    limits = [
+        Limit(processes=n, streams=8, tokens_s=rate, by="client", why="x") for n, rate in ((1, 900.0), (4, 300.0))
+    ]
+    records = (load_run(output_tokens_s=1000.0, client_processes=2.0),)
+    content = calibrate_run.as_json([(limit, []) for limit in limits], host=records[0].host, at="now")
+    calibrate_run.store(workspace.root, content)
+    test = LoadTest(server=None, given=Given(), loads=None, source=None, search=None, request=None)
+    report = IngestReport(ingested=(), known=(), quarantined={})
+    outcome = SessionOutcome(session_id="s", records=records, ingested=report, wall_s=1.0, stage_s={})
+    said = "\n".join(test.closing(outcome, workspace))
+    assert "500.0 tok/s per process, beyond the 300.0 tok/s" in said
+    assert "shown to drive" not in "\n".join(test.closing(outcome, None))
 
 
 def test_progress_in_lines_and_in_a_live_table(load_run, capsys):
@@ -497,3 +582,18 @@ def test_a_narrow_window_leaves_columns_out_and_cuts_no_number(load_run, width):
     assert "…" not in text
     assert {"load", "out", "TTFT", "state"} <= set(text.split())
     assert ("req/s" in text) == (width >= 120)
+
+
+def test_at_any_width_the_state_has_room_and_more_width_shows_no_less(load_run):
+    rows = load_rows.rows_of([load_run(key, requests_s=1.5, e2e_p99_ms=23_456.7) for key in CASES], CASES)
+    shown = 0
+    for width in range(60, 161):
+        console = Console(width=width, record=True, file=io.StringIO())
+        table = load_rows.table_of(rows, with_slo=True, width=width, now={"c1": "x" * load_rows.STATE_WIDTH})
+        console.print(table)
+        text = console.export_text()
+        assert "x" * load_rows.STATE_WIDTH in text
+        assert "…" not in text
+        assert len(table.columns) >= shown
+        shown = len(table.columns)
+    assert shown == len(load_rows.columns_of(rows, with_slo=True)) + 1

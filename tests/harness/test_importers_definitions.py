@@ -257,6 +257,17 @@ def test_guidellm_without_streaming_has_an_e2e_and_no_first_token():
     assert metrics_of(run)["e2e_p50_ms"].value is not None
 
 
+def test_an_older_guidellm_without_streaming_has_an_e2e_too():
+    value = content("guidellm-0.3-concurrent.json.gz")
+    requests = value["benchmarks"][0]["requests"]["successful"]
+    for item in requests:
+        item["first_token_time"] = item["last_token_time"] = None
+    run = parse(value)[0]
+    theirs = sorted(item["request_latency"] * 1e9 for item in requests)
+    assert sorted(run.requests["e2e_ns"].to_pylist()) == pytest.approx(theirs, abs=2000)
+    assert metrics_of(run)["ttft_p50_ms"].value is None
+
+
 def test_guidellms_zeros_for_no_value_are_no_latencies():
     value = content("guidellm-0.8-concurrent.json.gz")
     for benchmark in value["benchmarks"]:

@@ -223,6 +223,15 @@ def test_damage_to_the_lists_of_a_result_is_refused(path, odd):
     assert isinstance(refused, UsageError)
 
 
+@pytest.mark.parametrize(("path", "odd"), [(("start_times", 0), None), (("ttfts", 0), None), (("itls", 0, 0), None)])
+def test_damage_to_a_request_that_failed_is_refused_too(path, odd):
+    failed = mutated(DOCUMENTS["vllm-0.20-c1.json.gz"], ("errors", 0), "ConnectionError: reset")
+    assert not isinstance(take(document(json.dumps(failed))), EnginewatchError)
+    refused = take(document(json.dumps(mutated(failed, path, odd))))
+    assert isinstance(refused, UsageError)
+    assert "is absent" in str(refused)
+
+
 def test_a_cut_file_of_single_requests_is_refused_with_its_line():
     text = REQUESTS["aiperf-0.3-c2"]
     with pytest.raises(UsageError, match=r"requests, line \d+: is not JSON.*import the summary"):

@@ -1,6 +1,7 @@
 """One connection, fed bytes in any pieces: the fast way and the exact way say the same."""
 
 import json
+import time
 from itertools import pairwise
 
 import pytest
@@ -31,6 +32,9 @@ class Wire:
     def close(self):
         self.closed = True
 
+    def get_extra_info(self, name):
+        """Have no socket: then nothing that was written waits to be acknowledged."""
+
 
 class Pool:
     """The owner: keeps what comes back."""
@@ -38,7 +42,7 @@ class Pool:
     def __init__(self, endpoint="completions", streaming=True):
         self.wire = ENDPOINTS[endpoint]
         self.streaming, self.keep_text, self.lessons, self.reuse_works = streaming, True, Lessons(), False
-        self.back = []
+        self.back, self.again = [], []
 
     def finished(self, connection, exchange, *, reusable):
         self.back.append((exchange, reusable))
@@ -47,14 +51,14 @@ class Pool:
         self.back.append((None, False))
 
     def resend(self, exchange):
-        raise AssertionError("not in these tests")
+        self.again.append(exchange)
 
 
-def opened(pool):
+def opened(pool, *, new_connection=True):
     connection = Connection(pool)
     connection.connection_made(Wire())
     planned = PlannedRequest(prompt="p", output_tokens=1)
-    exchange = Exchange(idx=0, phase="measure", planned=planned, message=b"POST", stream=0, new_connection=True)
+    exchange = Exchange(idx=0, phase="measure", planned=planned, message=b"POST", new_connection=new_connection)
     connection.send(exchange)
     return connection, exchange
 
@@ -175,6 +179,39 @@ def test_bytes_that_answer_no_request_close_the_connection():
     assert pool.back[0][0].error_class is ErrorClass.HALF_STREAM
     connection.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
     assert connection._transport.aborted
+
+
+RESET = ConnectionResetError("reset by peer")
+
+
+@pytest.mark.parametrize(
+    ("idle", "reached", "error", "habit", "proven", "error_class"),
+    [
+        (True, False, None, False, True, None),  # it had closed the idle connection when the request came
+        (True, False, BrokenPipeError(), False, True, None),
+        (True, True, None, False, True, ErrorClass.NO_RESPONSE),  # it took the request, and then closed
+        (True, False, RESET, False, True, ErrorClass.RESET),
+        (True, True, None, True, False, None),  # it closes after each answer
+        (True, False, RESET, True, False, None),
+        (True, True, None, True, True, ErrorClass.NO_RESPONSE),  # it keeps others alive: that is no habit
+        (True, False, RESET, True, True, ErrorClass.RESET),
+        (False, False, None, False, False, ErrorClass.NO_RESPONSE),  # a connection of its own had not been idle
+        (False, False, RESET, False, False, ErrorClass.RESET),
+    ],
+)
+def test_a_request_is_sent_again_only_where_the_server_had_closed_before(
+    idle, reached, error, habit, proven, error_class
+):
+    pool = Pool()
+    connection, exchange = opened(pool, new_connection=not idle)
+    connection.answered_ns = time.monotonic_ns() + 3_600_000_000_000 if habit else None
+    pool.reuse_works = proven
+    if reached:
+        connection.eof_received()
+    connection.connection_lost(error)
+    assert exchange.error_class is error_class
+    assert pool.again == ([exchange] if error_class is None else [])
+    assert (exchange in [found for found, _ in pool.back]) == (error_class is not None)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,14 @@ import uvloop
 from enginewatch_db.errors import BackendError
 from enginewatch_db.model import Phase
 from enginewatch_harness.load.crew import share
+from enginewatch_harness.load.exchange import Exchange
 from enginewatch_harness.load.generator import run_load
+from enginewatch_harness.load.part import Account
+from enginewatch_harness.load.record import Columns
 from enginewatch_harness.load.reference_server import ReferenceServer
 from enginewatch_harness.load.spec import LoadSpec, processes_for
+from enginewatch_harness.load.summing import sum_up
+from enginewatch_harness.load.synthetic import SyntheticWorkload, prepare_workload
 from enginewatch_harness.load.target import Target
 
 MS = 1_000_000
@@ -96,6 +101,41 @@ def test_no_descriptor_is_left_open(server):
     before = len(list(Path("/proc/self/fd").iterdir()))
     load(server, LoadSpec(mode="closed", concurrency=2, requests=4, isl=4, osl=2, processes=2))
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def part_of(process, *, resent, ticks, times_ms):
+    """Return what a process brings: one request with content at these times, and (due, late) in ms of its ticks."""
+    planned = SyntheticWorkload(prepare_workload(LoadSpec(mode="closed", concurrency=2), 1)).request(process)
+    exchange = Exchange(idx=0, phase="measure", planned=planned, message=b"", stream=0, sent_ns=0, http_status=200)
+    exchange.content_ns.extend(at * MS for at in times_ms)
+    exchange.visible_ns, exchange.end_ns, exchange.output_tokens = times_ms[0] * MS, times_ms[-1] * MS, len(times_ms)
+    account = Account(
+        process=process,
+        begin_ns=0,
+        end_ns=100 * MS,
+        usage={},
+        tick_due_ns=[due * MS for due, _ in ticks],
+        tick_late_ns=[late * MS for _, late in ticks],
+        resent=resent,
+    )
+    return account, Columns.of([exchange], process)
+
+
+def test_what_the_processes_say_of_themselves_is_summed_and_blamed_on_the_right_one():
+    spec = LoadSpec(mode="closed", concurrency=2, processes=2)
+    workload = SyntheticWorkload(prepare_workload(spec, 1))
+    parts = [
+        part_of(0, resent=1, ticks=[(-1, 90), (0, 1), (99, 1), (100, 90)], times_ms=(10, 20, 30)),
+        part_of(1, resent=2, ticks=[(50, 9)], times_ms=(10, 20, 30)),
+    ]
+    result = sum_up(parts, spec, workload, None, 0)
+    assert result.counts["resent"] == 3
+    assert any(note.startswith("3 requests were sent again") for note in result.notes)
+    found = {item.metric: item for item in result.metrics}
+    assert found["loop_lateness_p99_ms"].n == 3  # of the window alone
+    bound = next(reason.detail for reason in result.reasons if reason.code == "client_bound")
+    assert bound.startswith("process 1: its event loop was 9.0 ms late")
+    assert "process 0" not in bound
 
 
 def test_processes_take_turns_in_an_open_loop(server):

@@ -88,6 +88,7 @@ def test_throughput_at_the_knee_is_what_the_server_can_do():
         (points(slots, 1000, LADDER, sd=0.02), "still_growing"),
         (points(slots, 120, LADDER, sd=0.02), "still_growing"),
         (points(slots, 0.5, LADDER, sd=0.02), "saturated_at_once"),
+        (points(batched, 1, LADDER), "saturated_at_once"),  # it bends, and at the lowest load
         (points(lambda load, _: 40 * load**0.22, 0, LADDER, sd=0.02), "no_bend"),
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 from enginewatch_db.validity import is_valid
 from enginewatch_harness.load.arrays import load_arrays
 from enginewatch_harness.load.metrics import ClientStats
+from enginewatch_harness.load.outcome import nothing_completed
 from enginewatch_harness.load.verdicts import (
     bound_by_client,
     failures,
@@ -161,3 +162,11 @@ def test_token_counts_that_disagree(off, told):
     reason = token_counts(off)
     assert (reason is not None) == told
     assert reason is None or (reason.code == "token_counts_disagree" and f"{off:+.1f} %" in reason.detail)
+
+
+def test_a_load_without_a_result_names_the_error_that_most_requests_had(load_table):
+    told = [{**RESET, "error": text} for text in ("seldom", "often", "often")]
+    found = nothing_completed(load_table(*told), remedy="try one by hand")
+    assert (found.code, found.remedy) == ("load_failed", "try one by hand")
+    assert "2 of 3 say: often" in found.message
+    assert nothing_completed(load_table(), remedy="x").code == "no_samples"

@@ -12,19 +12,27 @@ from pathlib import Path
 
 import psutil
 import pytest
+import uvloop
 
+from enginewatch_collector.buffer import TelemetryBuffer
 from enginewatch_db.errors import BackendError, PlanError
 from enginewatch_db.metrics import MetricValue
-from enginewatch_db.model import Phase
-from enginewatch_harness.backends.base import ChoosesDevice, Context, Job
+from enginewatch_db.model import Phase, PhaseMark
+from enginewatch_harness.assemble import Stamp, Telemetry, finished_run
+from enginewatch_harness.backends.base import ChoosesDevice, Context, Job, Measurement
 from enginewatch_harness.backends.llamacpp import LlamaCppBackend
 from enginewatch_harness.backends.llamacpp_process import ServerProcess
 from enginewatch_harness.backends.llamacpp_server import Settings
 from enginewatch_harness.backends.openai import OpenAiBackend, served_model
 from enginewatch_harness.backends.openai_options import headers_of, parse_options
+from enginewatch_harness.commands.load_cases import CaseMaker
+from enginewatch_harness.commands.load_given import Given, loads_of
 from enginewatch_harness.gguf_model import LlamaShape, write_random_llama
+from enginewatch_harness.load.reference_server import ReferenceServer
 from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.model_folder import folder_sha256
+from enginewatch_harness.plan_file import ModelTable
+from enginewatch_harness.prepare import Prepared
 from enginewatch_harness.targets import probe
 from enginewatch_harness.targets.identify import ServerFacts
 from enginewatch_harness.targets.profiles import PROFILES
@@ -362,6 +370,71 @@ def test_the_rate_per_gpu_follows_from_their_number(url, measure):
     known = per_gpu([MetricValue(metric="output_tokens_s", value=100.0)], 4)
     assert {item.metric: item.value for item in known}["output_tokens_s_per_gpu"] == 25
     assert len(per_gpu([MetricValue(metric="output_tokens_s", value=100.0)], None)) == 1
+
+
+def test_the_processes_of_a_server_behind_a_url_are_no_strangers_on_its_gpu():
+    buffer = TelemetryBuffer()
+    for tick in range(41):
+        buffer.add_row("nvml", "gpu0", tick * 100_000_000, {"sm_clock_mhz": 1980})
+    seen = [{"kind": "foreign_process", "device": "gpu0", "pid": pid, "name": "x", "when": "start"} for pid in (41, 42)]
+    maker = CaseMaker(
+        loads=loads_of(Given()),
+        model=ModelTable(name="m", served="m"),
+        options={},
+        precision="best",
+        warmup_s=0.0,
+        duration_s=4.0,
+    )
+    record, _ = finished_run(
+        Stamp(
+            run_id="r", session_id="s", plan_name="p", repeat=0, order_idx=0, started_at="now",
+            environment={}, host={}, session={},
+        ),
+        Prepared(case=maker.case(1), availability=BACKEND.availability(), device="unknown", model_sha256=None),
+        Measurement(tables={}, window_ns=(0, 4_000_000_000), device="NVIDIA H200", own_pids=(41,)),
+        ended_at="later",
+        t0_ns=0,
+        phases=(PhaseMark(name=Phase.MEASURE, start_ns=0, end_ns=4_000_000_000),),
+        engine=None,
+        sentinel_ns=(),
+        telemetry=Telemetry(
+            table=buffer.to_table(),
+            quality={"rate_hz": 10.0, "events": seen},
+            devices=({"name": "NVIDIA H200", "source": "nvml"},),
+        ),
+        preflight=(),
+    )  # fmt: skip
+    strangers = [reason.detail for reason in record.reasons if reason.code == "foreign_process"]
+    assert len(strangers) == 1
+    assert "pid 42" in strangers[0]
+    assert "pid 41" not in strangers[0]
+
+
+def test_a_server_on_no_gpu_has_no_rate_per_gpu(url, measure):
+    found = measure(options={"url": url, "server_metrics": "off"})
+    assert found.device is not None
+    assert found.device_count == 1
+    assert values(found)["output_tokens_s"] is not None
+    assert values(found)["output_tokens_s_per_gpu"] is None
+
+
+@pytest.mark.parametrize(
+    ("family", "endpoint", "asked"),
+    [
+        ("vllm", "completions", 8),
+        ("sglang", "chat", 8),
+        ("vllm", "triton-generate", None),
+        ("llamacpp", "completions", None),
+        ("openai", "chat", None),
+    ],
+)
+def test_min_tokens_go_to_the_servers_and_endpoints_that_know_them(measure, family, endpoint, asked):
+    options = {"server": family, "endpoint": endpoint, "served_model": "m", "server_metrics": "off"}
+    with ReferenceServer(loop_factory=uvloop.new_event_loop) as server:
+        found = measure(options={"url": server.url, **options})
+    assert len(server.truths) >= 20
+    assert {truth.body.get("min_tokens") for truth in server.truths} == {asked}
+    assert any("min_tokens as many" in note for note in found.notes) == (asked is not None)
 
 
 def test_llama_cpp_tells_about_itself_when_asked_to(model, tmp_path):

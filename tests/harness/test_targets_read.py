@@ -22,6 +22,7 @@ from enginewatch_harness.targets.profiles import PROFILES, Launch, command_line,
 from enginewatch_harness.targets.samples import Seen, to_table, understand
 from enginewatch_harness.targets.scrape import Scrape, read, write
 from enginewatch_harness.targets.summary import METRIC_KEYS, summarise_server
+from enginewatch_harness.targets.watch import server_side
 
 DATA = Path(__file__).parents[1] / "data" / "harness" / "targets"
 S = 1_000_000_000
@@ -411,6 +412,15 @@ def test_without_a_clock_iterations_lie_behind_each_other_up_to_the_read():
     assert [row["t_ns"] for row in trtllm_stats.rows(answers)] == [0.96 * S, 0.99 * S, S]
 
 
+@pytest.mark.parametrize("latency_ms", [math.inf, math.nan, 1e300, -1.0])
+def test_a_latency_that_no_clock_shows_is_unknown_and_moves_no_iteration(latency_ms):
+    items = trtllm_stats.parse(json.dumps([iteration(1), iteration(2, latency_ms=latency_ms)]))
+    found = trtllm_stats.rows([trtllm_stats.Drained(t_ns=S, iterations=items)])
+    assert [row["t_ns"] for row in found] == [S, S]
+    assert "iteration_ns" not in found[1]
+    assert to_table(Seen(source="trtllm", rows=found), t0_ns=0, phases=())["t_ns"].to_pylist() == [S, S]
+
+
 def test_counters_run_over_all_answers():
     item = {
         **iteration(1),
@@ -545,6 +555,16 @@ def test_kept_answers_survive_the_file_and_a_cut_one_is_left_out(tmp_path):
 
 
 # --- what it runs on ----------------------------------------------------------------------------------------
+
+
+def test_samples_belong_to_the_phases_by_the_loads_own_window():
+    seen = Seen(source="vllm", rows=[{"t_ns": at, "requests_running": at} for at in (110.0, 117.0, 130.0, 137.0)])
+    began = [(Phase.WARMUP, 105), (Phase.MEASURE, 120), (Phase.DRAIN, 140)]
+    found = server_side(seen, t0_ns=100, began=began, window_ns=(115, 135))
+    assert found.tables["server_samples"]["t_ns"].to_pylist() == [10, 17, 30, 37]
+    assert found.tables["server_samples"]["phase"].to_pylist() == ["warmup", "measure", "measure", "drain"]
+    mean = next(item for item in found.metrics if item.metric == "server_running_mean")
+    assert (mean.value, mean.n) == ((117 + 130) / 2, 2)
 
 
 def test_the_device_is_the_one_that_the_servers_processes_use():

@@ -121,6 +121,16 @@ def test_nothing_of_a_server_survives_its_end(launch, behaviour):
     assert [item for item in family if item.is_running() and item.status() != psutil.STATUS_ZOMBIE] == []
 
 
+def test_nothing_of_a_server_survives_an_end_before_it_was_ready(launch):
+    others = set(psutil.Process().children(recursive=True))
+    made, _, ask = launch("escapes", grace_s=0.5)
+    with made:
+        wait_for(lambda: ask("/health"))
+        family = set(psutil.Process().children(recursive=True)) - others
+        assert len(family) == 3
+    assert [item for item in family if item.is_running() and item.status() != psutil.STATUS_ZOMBIE] == []
+
+
 def test_an_absent_program_is_not_available(tmp_path):
     command = Command(argv=("no-such-server",), ready="/health", what="vllm")
     with pytest.raises(NotAvailableError, match="no-such-server") as caught, LaunchedServer(command, tmp_path, str):
@@ -322,6 +332,7 @@ def test_the_processes_of_a_server_behind_a_url_are_its_own(tmp_path):
             assert child.poll() is None
         url = url_file.read_text().strip()
         assert child.pid in local.server_pids(url)
+        assert os.getpid() not in local.server_pids(url)  # its parent is another program
         assert child.pid in local.server_pids(url.replace("127.0.0.1", "localhost") + "/v1")
         assert local.server_pids("http://192.0.2.1:80") == frozenset()
         for name in (items[0].address for items in psutil.net_if_addrs().values() if items[0].family == socket.AF_INET):
@@ -346,3 +357,11 @@ def test_a_program_that_only_passes_connections_on_says_nothing_of_the_server(tm
     finally:
         child.kill()
         child.communicate()
+
+
+def test_a_port_on_which_nobody_listens_has_no_server():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host, port = server.getsockname()
+        with socket.create_connection((host, port)) as client:
+            assert os.getpid() in local.server_pids(f"http://{host}:{port}")
+            assert local.server_pids(f"http://{host}:{client.getsockname()[1]}") == frozenset()
