@@ -44,7 +44,8 @@ REASONS: dict[str, ReasonDef] = {
         "Raise duration_s, or judge the median.",
     ),
     "client_bound": _reject(
-        "The load generator itself was the bottleneck.", "Use fewer streams or a host with more cores."
+        "The load generator itself was the bottleneck.",
+        "Free the host's cores, lower the load, or use a host with more cores.",
     ),
     "requests_failed": _warn("Some requests of the load test failed.", "Read error_class in llm_requests."),
     "server_died": _reject("The server ended while it was under load.", "Read the server's log."),

@@ -31,7 +31,7 @@ def _reason_line(code: str, details: Sequence[str], runs: int) -> str:
     effect = "does not count" if reason.effect is ValidityEffect.REJECT else "counts with care"
     last = f" ({'' if len(set(details)) == 1 else 'last: '}{details[-1]})" if details[-1] else ""
     where = f"{len(details)} of {runs} run{'' if runs == 1 else 's'}"
-    return f"{code}, {where}, {effect}: {reason.description}{last} → {reason.remedy}"
+    return f"{code}, {where}, {effect}: {reason.description.rstrip('.')}{last} → {reason.remedy}"
 
 
 def counting_line(records: Sequence[RunRecord]) -> str | None:

@@ -85,7 +85,7 @@ def test_invalid_runs_do_not_count(pairing, cases):
     assert cases[0] not in pairs
     assert unpaired[cases[0]].verdict is Verdict.NOT_COMPARABLE
     assert unpaired[cases[0]].cause == "validity"
-    assert "client_bound in 5 of 5 (Use fewer streams" in unpaired[cases[0]].why
+    assert "client_bound in 5 of 5 (Free the host's cores" in unpaired[cases[0]].why
 
 
 def test_a_model_that_writes_nan_is_broken(pairing, cases):

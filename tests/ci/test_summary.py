@@ -75,8 +75,8 @@ def test_a_first_session_says_what_it_is(lab, to_arm, cases):
 def test_inconclusive_for_want_of_runs_that_count_says_what_rejects_them(lab, to_arm, cases):
     late = to_arm(lab.session(rejected={cases[0]: "client_bound"}))
     assert next_step(Verdict.INCONCLUSIVE, late) == (
-        "Too few runs count (client_bound rejected 5): Use fewer streams or a host with more cores. "
-        "Then measure both sides again on one quiet host."
+        "Too few runs count (client_bound rejected 5): Free the host's cores, lower the load, or use a host with more "
+        "cores. Then measure both sides again on one quiet host."
     )
     noisy = to_arm(lab.session())
     assert "each case more often" in next_step(Verdict.INCONCLUSIVE, noisy)

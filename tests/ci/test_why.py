@@ -85,7 +85,7 @@ def test_one_run_that_counts_is_told_by_what_rejected_the_others(few):
     assert told.startswith("one run a side has no run-to-run spread: ttft_p50_ms is ")
     assert told.endswith(
         "; 1 of 5 runs counts in the baseline (client_bound), 1 of 5 runs counts in the candidate (client_bound)"
-        " → Use fewer streams or a host with more cores"
+        " → Free the host's cores, lower the load, or use a host with more cores"
     )
     assert "repeat" not in told
 

@@ -163,12 +163,12 @@ def test_the_closing_lines_say_what_does_not_count_and_what_to_do(records, works
     lines = report.closing(workspace, outcome(marked), None)
     start = lines.index("2 of 4 runs count; no run counts of chat/llamacpp/fp16/c1")
     assert lines[start + 1 : start + 4] == [
-        "client_bound, 1 of 4 runs, does not count: The load generator itself was the bottleneck. "
-        "(its event loop was late) → Use fewer streams or a host with more cores.",
-        "host_busy, 3 of 4 runs, counts with care: Other processes used more than half a core before the run. "
+        "client_bound, 1 of 4 runs, does not count: The load generator itself was the bottleneck "
+        "(its event loop was late) → Free the host's cores, lower the load, or use a host with more cores.",
+        "host_busy, 3 of 4 runs, counts with care: Other processes used more than half a core before the run "
         "(1.1 cores were busy before the run) → Stop them, or measure at another time.",
         "tail_undersampled, 1 of 4 runs, counts with care: Fewer than 1,000 samples: p99 rests on fewer than ten of "
-        "them. (125 samples) → Raise duration_s, or judge the median.",
+        "them (125 samples) → Raise duration_s, or judge the median.",
     ]
     assert not any(line.startswith("run_failed") for line in lines)
 
