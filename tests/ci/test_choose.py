@@ -74,7 +74,7 @@ def test_an_accepted_baseline_stays_whether_finished_or_not(planned, store):
 def test_where_no_session_is_finished_nothing_is_chosen_silently(planned, store):
     only = planned(without=3)
     store.add(only)
-    with pytest.raises(UsageError, match="unfinished and passed over") as caught:
+    with pytest.raises(UsageError, match="none of 1 session finished") as caught:
         pair(store)
     assert only[0].session_id[:13] in str(caught.value)
     found = pair(store, candidate=only[0].session_id)
