@@ -12,6 +12,7 @@ import uvloop
 from enginewatch_db.errors import UsageError
 from enginewatch_db.metrics import METRICS
 from enginewatch_db.model import Phase
+from enginewatch_harness.load import connection
 from enginewatch_harness.load.__main__ import main
 from enginewatch_harness.load.generator import run_load
 from enginewatch_harness.load.metrics import start_ns
@@ -396,8 +397,9 @@ def test_an_abort_of_ours_and_an_error_answer_do_not_end_keep_alive(server):
     assert sum(row["new_connection"] for row in rows) <= 2
 
 
-def test_a_reset_of_a_request_that_came_is_its_failure_and_not_sent_again(server):
+def test_a_reset_of_a_request_that_came_is_its_failure_and_not_sent_again(server, monkeypatch):
     """Long after the last answer, a reset is no habit of closing, though no connection has been used twice yet."""
+    monkeypatch.setattr(connection, "CLOSED_BY_ANSWER_NS", MS)  # so that 143 ms are long on a busy machine too
     server.script = lambda body: {"reset_after": 0} if len(server.truths) % 2 else {}
     spec = LoadSpec(mode="constant", concurrency=1, rate_rps=7, requests=8, isl=8, osl=2)
     result = load(server, spec)

@@ -205,3 +205,12 @@ def test_wilsons_bound_by_hand():
     # 95 of 100, z = 1.645: (0.95 + z²/200 ± z sqrt(0.95 0.05 / 100 + z²/40000)) / (1 + z²/100)
     found = attainment([Attained(good=95, total=100)])
     assert found == pytest.approx((0.95, 0.900_84, 0.975_46), abs=2e-5)
+
+
+def test_a_budget_that_ends_while_levels_are_doubled_ends_in_an_answer():
+    search = KneeSearch(limits=Limits(low=1, high=256, whole=True, max_runs=6))
+    while asked := search.ask():
+        search.feed(asked, [run.level * 100.0 for run in asked])
+    assert search.spent == 6
+    assert isinstance(search.answer, NoKnee)
+    assert search.answer.code == "still_growing"

@@ -188,6 +188,7 @@ def test_a_result_without_its_single_requests_is_refused(name):
         ({"duration": 0}, "duration = 0"),
         ({"duration": None}, "duration = None"),
         ({"duration": 1e12}, "beyond any clock"),
+        ({"start_times": [0.0]}, "no request has a start_time"),
         ({"duration": 0.2}, "span 0.800 s, but duration says 0.200 s"),
         ({"request_rate": "fast"}, "request_rate = 'fast'"),
         ({"request_rate": -1}, "request_rate = -1"),

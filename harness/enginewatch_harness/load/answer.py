@@ -147,8 +147,7 @@ class Answer:
             self._settled = learnt
             self._opening, self.closing = b"data: " + learnt.opening, learnt.closing + b"\n\n\r\n"
             self.lines = {}
-        # The fast way keeps no more than times, so the kind of the first content must have been seen before.
-        return learnt.reasoning or self._exchange.visible_ns is not None
+        return True
 
     def _event(self, data: bytes, read_ns: int) -> None:
         learnt = self._learnt

@@ -84,7 +84,7 @@ def step_of(result: LoadResult, truths: list[Json], *, streams: int, server_cpu_
     late = np.concatenate([a - b for a, b in zip(written, due, strict=True)]) if inside else np.empty(0)
     true_ttft = np.asarray([times[0] - truth["arrived_ns"] for truth, times in zip(inside, written, strict=True)])
     true_gaps = np.concatenate([np.diff(times) for times in written]) if inside else np.empty(0)
-    failed = values.get("requests_failed_pct") or 0.0
+    failed = next(item for item in result.metrics if item.metric == "requests_failed_pct")
     return Step(
         processes=1,
         streams=streams,
@@ -96,7 +96,7 @@ def step_of(result: LoadResult, truths: list[Json], *, streams: int, server_cpu_
         server_late_p99_ms=float(np.quantile(late, 0.99)) / NS_PER_MS if late.size else None,
         ttft_error=_errors(values, "ttft", true_ttft),
         itl_error=_errors(values, "itl", true_gaps),
-        failed=round(failed / 100 * result.requests.num_rows),
+        failed=round((failed.value or 0.0) / 100 * (failed.n or 0)),
     )
 
 

@@ -67,7 +67,7 @@ class KneeSearch:
         limits: Where to look, and how exact.
         points: What the runs brought; a run that failed brought nothing.
         spent: Runs that were asked for and fed.
-        answer: The knee or why there is none; ``None`` before there are enough levels.
+        answer: The knee or why there is none; ``None`` while levels are doubled.
     """
 
     limits: Limits
@@ -97,7 +97,7 @@ class KneeSearch:
                 self.points.append(Point(load=run.level, throughput=value))
         if self._coarse:
             self._coarse = self._climb(asked[0].level, throughputs[0])
-            if self._coarse:
+            if self._coarse and self.spent < self.limits.max_runs:
                 return
         else:
             self._refined += 1

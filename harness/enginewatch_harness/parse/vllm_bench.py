@@ -206,7 +206,9 @@ def _span(
         raise UsageError(f"{source}: duration = {duration_s:g} s is beyond any clock", remedy="save the result again")
     rows = zip(columns["start_times"], columns["ttfts"], columns["itls"], failed, strict=True)
     ends = [start + ttft + math.fsum(gaps) for start, ttft, gaps, is_failed in rows if not is_failed]
-    first_s = min(start for start in columns["start_times"] if start > 0)
+    first_s = min((start for start in columns["start_times"] if start > 0), default=None)
+    if first_s is None:
+        raise UsageError(f"{source}: no request has a start_time", remedy="save the result again")
     last_s = max(ends)
     if last_s - first_s > duration_s + SLACK_S:
         raise UsageError(
