@@ -64,7 +64,7 @@ def _latest(ref: str, back: int, known: Sequence[SessionFacts]) -> SessionFacts:
     if back >= len(finished):
         left = len(known) - len(finished)
         raise UsageError(
-            f"{ref!r}: {len(finished) or 'none'} of {count(len(known), 'session')} finished, and the others are passed over"
+            f"{ref!r}: {len(finished) or 'none'} of {count(len(known), 'session')} finished; the others are passed over"
             if left
             else f"{ref!r}: there are only {count(len(known), 'session')}",
             remedy=f"name one by its id; {_newest(known)}" if left else _newest(known),

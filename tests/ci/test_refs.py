@@ -117,7 +117,7 @@ def test_what_was_not_finished_is_not_chosen_unless_named():
 
 
 def test_where_nothing_is_finished_latest_says_so():
-    with pytest.raises(UsageError, match="none of 1 session finished, and the others are passed over") as caught:
+    with pytest.raises(UsageError, match="none of 1 session finished; the others are passed over") as caught:
         resolve("latest", [UNFINISHED])
     assert "0198ffff" in str(caught.value)
 
