@@ -17,6 +17,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from enginewatch_ci.phrasing import count
 from enginewatch_db.model import RunRecord, RunStatus
 from enginewatch_harness import events
 from enginewatch_harness.console import err, say
@@ -59,8 +60,9 @@ class PlainProgress:
     def _line(self, event: events.Event) -> str | None:
         match event:
             case events.Started():
+                size = f"{count(event.cases, 'case')}, {count(event.total, 'run')}"
                 return (
-                    f"session {event.session_id} of plan {event.plan_name}: {event.cases} cases, {event.total} runs"
+                    f"session {event.session_id} of plan {event.plan_name}: {size}"
                     f"{f', {event.done} done already' if event.done else ''}, about {clock(event.estimate_s)}"
                 )
             case events.Building():

@@ -214,7 +214,7 @@ def test_every_event_can_be_shown(kind, records, capsys):
     said = capsys.readouterr()
     assert said.out == ""
     if kind == "plain":
-        assert "1 done already, about 1:05" in said.err
+        assert "session s of plan p: 1 case, 2 runs, 1 done already, about 1:05" in said.err
         assert "from the cache" in said.err
         assert "failed (server_died)" in said.err
 
