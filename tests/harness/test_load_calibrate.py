@@ -11,9 +11,12 @@ import pytest
 from rich.console import Console
 
 from enginewatch_db.errors import StorageError, UnfitError
+from enginewatch_db.metrics import MetricValue
 from enginewatch_harness.commands.load_calibrate import table_of
 from enginewatch_harness.load import calibrate, calibrate_run
 from enginewatch_harness.load.calibrate import Errors, Limit, Step
+from enginewatch_harness.load.calibrate_step import step_of
+from enginewatch_harness.load.result import LoadResult
 
 GOOD = Step(
     processes=1,
@@ -56,6 +59,11 @@ def test_the_limit_is_within_half_an_octave_below_the_capacity(capacity):
     assert limit.by == "client"
     assert f"{limit.streams} streams" in calibrate.sentence(limit)
     assert "at least" not in calibrate.sentence(limit)
+
+
+def test_one_step_is_taken_between_the_last_that_was_driven_and_the_first_that_was_not():
+    assert [step.streams for step in drive(60)] == [32, 64, 48]
+    assert [step.streams for step in drive(40)] == [32, 64, 48]
 
 
 def test_a_server_at_its_limit_makes_the_answer_a_lower_bound():
@@ -110,6 +118,50 @@ def test_more_processes_than_pairs_of_cores_are_refused():
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a client and its server need two cores")
+def test_when_the_time_is_up_the_answer_is_a_lower_bound(monkeypatch):
+    # What a real step finds depends on the machine; here each is driven.
+    monkeypatch.setattr(calibrate_run, "run_step", lambda cores, streams, duration_s: replace(GOOD, streams=streams))
+    seen: list[Step] = []
+    [(limit, steps)] = calibrate_run.run_calibration([1], duration_s=1.0, budget_s=-1.0, on_step=seen.append)
+    assert steps == seen
+    assert [step.streams for step in steps] == [calibrate.FIRST_STREAMS]
+    assert (limit.by, limit.streams) == ("time", calibrate.FIRST_STREAMS)
+    assert "were up" in limit.why
+    assert "at least" in calibrate.sentence(limit)
+
+
+def truth_of(arrived_ms: float, *, late_ms: float = 0.0) -> dict[str, object]:
+    """What the reference server knows of a request of four tokens that it wrote so late."""
+    due = [arrived_ms + calibrate.TTFT_MS + number * calibrate.GAP_MS + late_ms for number in range(4)]
+    return {"arrived_ns": round(arrived_ms * 1e6), "written_ns": [round(at * 1e6) for at in due]}
+
+
+def test_a_step_compares_what_came_in_its_window_with_the_script(load_table):
+    told = {"ttft_p50_ms": 51.0, "ttft_p99_ms": 53.0, "itl_p50_ms": 10.5, "itl_p99_ms": 9.0, "output_tokens_s": 90.0}
+    result = LoadResult(
+        requests=load_table({}, {}, {"phase": "warmup"}),
+        window_ns=(1_000_000_000, 2_000_000_000),
+        metrics=(
+            *(MetricValue(metric=name, value=value) for name, value in told.items()),
+            MetricValue(metric="requests_failed_pct", value=50.0, n=2),
+        ),
+        reasons=(),
+        counts={},
+    )
+    outside = [truth_of(999.0, late_ms=300.0), truth_of(2000.0, late_ms=300.0)]
+    step = step_of(result, [*outside, truth_of(1000.0), truth_of(1500.0)], streams=2, server_cpu_pct=12.0)
+    assert step.server_late_p99_ms == pytest.approx(0.0)
+    assert step.ttft_error is not None
+    assert step.itl_error is not None
+    assert (step.ttft_error.p50_ms, step.ttft_error.p99_ms) == pytest.approx((1.0, 3.0))
+    assert (step.itl_error.p50_ms, step.itl_error.p99_ms) == pytest.approx((0.5, -1.0))
+    assert (step.tokens_s, step.server_cpu_pct, step.failed) == (90.0, 12.0, 1)
+    late = step_of(result, [truth_of(1000.0, late_ms=4.0)], streams=2, server_cpu_pct=None)
+    assert late.server_late_p99_ms == pytest.approx(4.0)
+    assert step_of(result, outside, streams=2, server_cpu_pct=None).ttft_error is None
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a client and its server need two cores")
 def test_a_real_step_is_compared_with_the_truth():
     step = calibrate_run.run_step(calibrate_run.pairs_of_cores(1), 2, 0.5)
     assert step.failed == 0
@@ -132,6 +184,14 @@ def test_a_calibration_is_found_again_on_this_processor_only(tmp_path):
     path.write_text("{")
     assert calibrate_run.shown_limit(path.parent, cpu_model="A", processes=1) is None
     assert calibrate_run.shown_limit(tmp_path, cpu_model="A", processes=1) is None
+
+
+def test_a_calibration_that_drove_nothing_is_no_limit(tmp_path):
+    none = Limit(processes=1, streams=0, tokens_s=0.0, by="client", why="x")
+    two = Limit(processes=2, streams=64, tokens_s=6000.0, by="client", why="x")
+    content = calibrate_run.as_json([(none, [GOOD]), (two, [GOOD])], host={"cpu_model": "A"}, at="now")
+    calibrate_run.store(tmp_path, content)
+    assert calibrate_run.shown_limit(tmp_path, cpu_model="A", processes=1) == two
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
