@@ -108,7 +108,8 @@ def table(records: Sequence[RunRecord], judged: Judgement | None, *, width: int 
     for name in chosen:
         justify: JustifyMethod = "right" if name == "runs" else "left"
         shown.add_column(columns[name][0], overflow="fold", no_wrap=whole, justify=justify)
-    shown.add_column("verdict", overflow="fold", min_width=last - SEPARATOR)
+    # Where not even case and verdict fit, rich is to fold the case: a width of its own keeps the verdict whole.
+    shown.add_column("verdict", overflow="fold", width=None if whole else last - SEPARATOR)
     for idx, verdict in enumerate(verdicts, start=1):
         shown.add_row(*(escape(columns[name][idx]) for name in chosen), escape(verdict))
     return shown

@@ -100,6 +100,13 @@ def test_the_table_of_a_session_breaks_no_name_number_or_verdict(mixed, width):
     assert "latency_p50_ms" in "".join(lines)
 
 
+def test_in_a_window_narrower_than_a_name_the_verdict_stays_whole(mixed):
+    judged = SimpleNamespace(comparisons=(compared(LONG_ENGINE, Verdict.REGRESSED, "output_tokens_s", 0.12),))
+    text = render(report.table(mixed, judged, width=30), 30)
+    assert "output_tokens_s" in text
+    assert max(map(len, text.splitlines())) <= 30
+
+
 def test_the_columns_say_whose_times_they_have(mixed):
     def head(records):
         return render(report.table(records, None)).split("━", maxsplit=1)[0]
