@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 
 from enginewatch_db.metrics import METRICS, Direction
 
 ABSENT = "–"
 MINUS = "−"
+_HYPHEN_MINUS = re.compile(r"(?<![\w.:/-])-(?=\d)")
+"""A hyphen that stands for a minus: before a digit, and not within a word, a date or an option."""
 
 _WORDS = {
     "bw": "bandwidth",
@@ -186,3 +189,24 @@ def plain(text: str) -> str:
     for sign in "\\`*_[]$<>~":
         text = text.replace(sign, f"\\{sign}")
     return text.replace("\n", " ")
+
+
+def minus(text: str) -> str:
+    """Return text whose negative numbers have the minus sign of all other numbers."""
+    return _HYPHEN_MINUS.sub(MINUS, text)
+
+
+def sentence(text: str) -> str:
+    """Return a stored sentence for Markdown: ``commands`` in backticks are code, all else is shown as it is."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return plain(minus(text))
+    return "".join(
+        plain(minus(part)) if index % 2 == 0 else f"`{part}`" if _is_code(part) else plain(f"`{part}`")
+        for index, part in enumerate(parts)
+    )
+
+
+def _is_code(text: str) -> bool:
+    # A bracket would end the coloured span that the sentence may stand in.
+    return bool(text.strip()) and not set("[]\n") & set(text)

@@ -123,7 +123,7 @@ def _goodput(rows: Mapping[str, Row], slo: Mapping[str, float]) -> Fact:
                     grade=Grade.UNKNOWN)  # fmt: skip
     ends = fmt.interval(share["ci_low"], share["ci_high"], 3)
     told = f"{fmt.quantity('goodput_pct', share['value'])} {ends}".rstrip() + " of requests met "
-    told += limits or "the plan's SLO (its limits were not stored)"
+    told += limits or "the SLO (its limits were not stored)"
     if rate is not None and rate["value"] is not None:
         told += f": {fmt.quantity('goodput_requests_s', rate['value'])}"
     return Fact(title="Goodput", told=told)

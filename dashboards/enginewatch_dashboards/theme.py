@@ -79,6 +79,15 @@ STATUSES: dict[RunStatus, Look] = {
     RunStatus.FAILED: _look("failed", "✖", "error", "red", CRIMSON, "x"),
     RunStatus.NOT_AVAILABLE: _look("not available", "○", "block", "gray", GREY, "x-thin"),
 }
+REJECTED = _look("ok, rejected", "▲", "do_not_disturb_on", "orange", ORANGE, "x-thin")
+"""A run that came to its end and does not count: never green."""
+
+
+def run_look(status: str, *, valid: bool) -> Look:
+    """Return how a run's ending is shown."""
+    return REJECTED if status == RunStatus.OK and not valid else STATUSES[RunStatus(status)]
+
+
 SEVERITIES: dict[Severity, Look] = {
     Severity.CRITICAL: _look("critical", "✖", "error", "red", CRIMSON, "x"),
     Severity.WARNING: _look("warning", "▲", "warning", "orange", ORANGE, "triangle-up"),

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from enginewatch_dashboards import format as fmt
+from enginewatch_dashboards.reasons import Cause, rejecting, rejects
 from enginewatch_dashboards.theme import NO_DATA, NOT_JUDGED, VERDICTS, Look
 from enginewatch_db.model import SEVERITY, Verdict
 
 Row = dict[str, Any]
 
 MAX_TILES = 12
+MAX_CAUSES = 2
+"""Causes that the headline names; all of them are listed below it."""
 PRIMARY_METRICS = ("latency_p50_ms", "output_tokens_s")
 """What a tile shows when nothing was judged: the first of these that the series has."""
 
@@ -138,16 +141,22 @@ def _tile(model: str, device: str, members: list[Row], by_case: dict[tuple[str, 
 def unknown(case: Row) -> tuple[Look, str]:
     """Return how a case without a verdict is shown, and what to do about it."""
     if not case["n_valid"]:
-        codes = ", ".join(case["reason_codes"] or ()) or "no reason given"
-        return NO_DATA, f"no run is valid ({codes}): see the run's checklist"
+        codes = ", ".join(rejecting(case["reason_codes"])) or "no reason given"
+        return NO_DATA, f"no run counts ({codes}): see the run's checklist"
     sessions = case["sessions_with_data"]
     if sessions < 2:
         return NO_DATA, f"not enough data yet: {fmt.count(sessions, 'session')}; run again to compare"
     return NOT_JUDGED, f"{fmt.count(sessions, 'session')} and no verdict: run `enginewatch judge`"
 
 
-def headline(cases: Sequence[Row], verdicts: Sequence[Row]) -> Headline:
-    """Return the sentence that answers: is anything worse, and may one trust it?"""
+def headline(cases: Sequence[Row], verdicts: Sequence[Row], causes: Sequence[Cause] = ()) -> Headline:
+    """Return the sentence that answers: is anything worse, and may one trust it?
+
+    Args:
+        cases: Rows of the query ``cases``.
+        verdicts: Rows of the query ``verdicts``.
+        causes: What spoils many of their runs: while it lasts, more repeats settle nothing.
+    """
     number = counts(verdicts)
     judged = {(row["session_id"], row["case_key"]) for row in verdicts if row["verdict"] == Verdict.FAILED}
     silent = sum(
@@ -167,7 +176,7 @@ def headline(cases: Sequence[Row], verdicts: Sequence[Row]) -> Headline:
     waiting = f" {_cases_have(open_cases)} no verdict yet." if open_cases else ""
     if unclear:
         noun = "comparison is" if unclear == 1 else "comparisons are"
-        more = " More repeats would settle what is inconclusive." if number[Verdict.INCONCLUSIVE] else ""
+        more = _what_settles(number, causes)
         return Headline(
             look=VERDICTS[Verdict.INCONCLUSIVE],
             sentence=f"Nothing is known to be worse, but {unclear} {noun} open",
@@ -182,6 +191,14 @@ def headline(cases: Sequence[Row], verdicts: Sequence[Row]) -> Headline:
     return Headline(
         look=VERDICTS[Verdict.UNCHANGED], sentence="Nothing is worse than the baseline", detail=_rest(number)
     )
+
+
+def _what_settles(number: dict[Verdict, int], causes: Sequence[Cause]) -> str:
+    # What only disturbs leaves an interval wide; it makes no case incomparable.
+    told = [cause for cause in causes if number[Verdict.INCONCLUSIVE] or rejects(cause.code)]
+    if told:
+        return " " + " ".join(f"{cause.told} {cause.remedy}" for cause in told[:MAX_CAUSES])
+    return " More repeats would settle what is inconclusive." if number[Verdict.INCONCLUSIVE] else ""
 
 
 def _without_verdict(cases: Sequence[Row], verdicts: Sequence[Row]) -> int:

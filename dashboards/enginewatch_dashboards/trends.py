@@ -137,6 +137,11 @@ def find_baseline(runs: Sequence[Row], verdicts: Sequence[Row], baselines: Seque
     return None if found is None else str(found)
 
 
+def unlabelled(started_at: datetime) -> str:
+    """Return what to call a session that has no label: when it began."""
+    return f"{started_at:%m-%d %H:%M}"
+
+
 def _point(place: int, members: list[Row], verdict: Row | None, *, is_baseline: bool) -> SessionPoint:
     good = [run for run in members if run["valid"] and run["value"] is not None]
     value = low = high = None
@@ -149,7 +154,7 @@ def _point(place: int, members: list[Row], verdict: Row | None, *, is_baseline: 
     return SessionPoint(
         place=place,
         session_id=first["session_id"],
-        label=first["label"] or f"{first['session_started_at']:%m-%d %H:%M}",
+        label=first["label"] or unlabelled(first["session_started_at"]),
         started_at=first["session_started_at"],
         value=value,
         low=low,

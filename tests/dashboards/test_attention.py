@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 
-from enginewatch_dashboards.attention import LIMITS, items, limit_lines
+from enginewatch_ci.policy import Limits
+from enginewatch_dashboards.attention import LIMITS, collapsed, items, limit_lines
+from enginewatch_dashboards.reasons import Cause
 from enginewatch_db.model import Severity
+from enginewatch_db.validity import REASONS
 
 
 def finding(severity="warning", kind="validity", **changes):
@@ -42,7 +45,22 @@ def test_information_is_shown_only_where_it_explains():
     shown = items(
         [finding("info", "comparison"), finding("info", "bottleneck"), limit("sm_active_pct", "breached")], []
     )
-    assert [item.severity for item in shown] == [Severity.INFO]
+    assert [(item.severity, item.title) for item in shown] == [(Severity.INFO, "t"), (Severity.INFO, "c: breached")]
+
+
+def test_a_breached_limit_is_one_line_and_a_warning_keeps_its_own():
+    rows = [limit("tensor_active_pct", "breached", case) for case in "abc"] + [limit("tensor_active_pct", "met", "d")]
+    assert [item.title for item in items(rows, [])] == ["a: breached (and 2 more cases of 4)"]
+    assert [item.title for item in items([limit("sm_active_pct", "met"), limit("x", "not_evaluable")], [])] == []
+    warned = items([limit("latency_p99_ms", "breached") | {"severity": "warning"}], [])
+    assert [(item.severity, item.title) for item in warned] == [(Severity.WARNING, "c: breached")]
+    assert items([limit("sm_active_pct", "breached") | {"state": "closed"}], []) == []
+
+
+def test_what_spoils_many_runs_is_listed_with_its_remedy():
+    (item,) = items([], [], [Cause(code="host_busy", n=5, total=6)])
+    assert item.title.startswith("host_busy marks 5 of 6 runs: ")
+    assert item.remedy == REASONS["host_busy"].remedy
 
 
 def test_closed_findings_are_gone():
@@ -52,7 +70,9 @@ def test_closed_findings_are_gone():
 def test_without_findings_every_limit_waits():
     lines = limit_lines([])
     assert [line.state for line in lines] == [None] * 5
-    assert lines[0].name == "p99 latency below 200 ms"
+    policy = Limits()
+    assert lines[0].name == f"p99 latency below {policy.latency_p99_ms:g} ms"
+    assert f"above {policy.tensor_active_pct:g} %" in lines[4].name
     assert len(lines) == len(LIMITS)
 
 
@@ -64,6 +84,18 @@ def test_a_limit_shows_its_most_urgent_state_and_counts_all():
     assert (lines[0].name, lines[0].state, lines[0].told) == ("p99 latency below 150 ms", "breached", "b: breached")
     assert lines[0].counts == {"met": 1, "breached": 1}
     assert lines[2].state == "not_evaluable"
+
+
+def test_limits_that_share_why_they_cannot_be_evaluated_are_one_line():
+    names = ("sm_active_pct", "dram_bw_max_pct", "tensor_active_pct")
+    cpu = [limit(name, "not_evaluable", reason="it runs on a CPU") for name in names]
+    other = limit("tokens_vs_baseline", "not_evaluable", reason="nothing to compare with")
+    lines = collapsed(limit_lines([*cpu, other, limit("latency_p99_ms", "met")]))
+    assert [line.state for line in lines] == ["met", "not_evaluable", "not_evaluable"]
+    assert lines[1].told == "c: not_evaluable"
+    assert (lines[2].told, lines[2].name.count("; ")) == ("it runs on a CPU", 2)
+    mixed = limit_lines([*cpu, limit("sm_active_pct", "met", "z")])
+    assert len(collapsed(mixed)) == len(mixed) - 1
 
 
 def test_an_unknown_limit_is_shown_as_it_is():

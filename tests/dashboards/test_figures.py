@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import dataclasses
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,7 @@ from enginewatch_dashboards.figures.style import CONFIG, with_gaps
 from enginewatch_dashboards.figures.telemetry import gpu_timeline, gpus, host_timeline
 from enginewatch_dashboards.figures.trend import trend
 from enginewatch_dashboards.figures.utilisation import utilisation
-from enginewatch_dashboards.trends import Change, session_points
+from enginewatch_dashboards.trends import Change, session_points, unlabelled
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 PHASES = [{"phase": "warmup", "start_s": 0.0, "end_s": 1.0}, {"phase": "measure", "start_s": 1.0, "end_s": 9.0}]
@@ -108,6 +109,15 @@ def test_trend_hover_tells_the_whole_story(points, runs):
     assert "does not count: foreign_process" in by_name["run that does not count"]["hovertext"][0]
     assert "it broke" in by_name["failed run"]["hovertext"][0]
     assert "driver: 575 → 580" in by_name["environment changed"]["hovertext"][0]
+
+
+def test_a_session_without_a_label_has_its_date_once(points, runs):
+    first = points[0]
+    bare = dataclasses.replace(first, label=unlabelled(first.started_at))
+    spec = as_json(trend([bare, *points[1:]], runs, [], "latency_p50_ms"))
+    ticks = spec["layout"]["xaxis"]["ticktext"]
+    assert ticks[0] == f"{first.started_at:%H:%M}<br>{first.started_at:%b %d}"
+    assert ticks[1].startswith(points[1].label)
 
 
 def test_a_session_without_a_value_breaks_the_line(points, runs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -86,6 +87,27 @@ def test_how_long_ago(seconds, text):
 @pytest.mark.parametrize(("value", "text"), [(4.5, "4.50 s"), (0.0123, "12.3 ms"), (0.0000012, "1.20 µs"), (None, "–")])
 def test_durations(value, text):
     assert fmt.seconds(value) == text
+
+
+def test_a_hyphen_is_a_minus_only_before_a_number_of_its_own():
+    assert fmt.minus("moved by -2.9 % [-4.6 %, -1.1 %]") == "moved by −2.9 % [−4.6 %, −1.1 %]"
+    for kept in ("2026-11-21", "c1-i512", "llama-7b", "fp8-2", "--repeats 3", "a/-1", "well-known"):
+        assert fmt.minus(kept) == kept
+
+
+def test_commands_of_a_sentence_are_code_and_the_rest_is_no_markup():
+    assert fmt.sentence("accept with `enginewatch accept`") == "accept with `enginewatch accept`"
+    assert fmt.sentence("[a] *b* by -1 %") == "\\[a\\] \\*b\\* by −1 %"
+    assert fmt.sentence("one ` alone") == "one \\` alone"
+    assert fmt.sentence("a bracket `x[-1]`") == "a bracket \\`x\\[-1\\]\\`"
+    assert fmt.sentence("`--slo -1` stays") == "`--slo -1` stays"
+
+
+@given(st.text())
+def test_a_sentence_opens_no_link_and_no_emphasis(text):
+    shown = re.sub(r"\\.", "", fmt.sentence(text))
+    outside = "".join(shown.split("`")[::2])
+    assert not set("[]*_<$~") & set(outside)
 
 
 @given(st.text())

@@ -97,4 +97,4 @@ def test_absent_goodput_says_why():
     )
     assert told["Goodput"].told == "not counted: no request was measured (E2E ≤ 9 ms)"
     stored = facts([metric("goodput_pct", 50.0)])["Goodput"].told
-    assert stored == "50.0 % of requests met the plan's SLO (its limits were not stored)"
+    assert stored == "50.0 % of requests met the SLO (its limits were not stored)"

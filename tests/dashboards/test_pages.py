@@ -9,8 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from enginewatch_dashboards.components.verdict_list import short_why
+from enginewatch_db import model
 from enginewatch_db.bundle import write
 from enginewatch_db.ingest import ingest
+from enginewatch_db.validity import Reason
 from enginewatch_db.workspace import Workspace
 
 PAGES = ("overview", "trend", "run", "serving", "runs", "sql")
@@ -73,7 +76,7 @@ def test_overview(open_page, rich):
     app = check(open_page(rich.workspace))
     text = words(app)
     assert "1 failed and 2 regressed" in text
-    assert "latency p50 +11.8 % [+10.2, +13.4] against night-3." in text
+    assert "latency p50 +11.8 % \\[+10.2, +13.4\\] against night-3." in text
     assert "newest run ended 2026-11-05 10:16 UTC" in text
     assert "74 runs in 4 sessions" in text
     found = links(app)
@@ -296,7 +299,9 @@ def test_runs_include_failed_and_absent_ones(open_page, rich):
     app = check(open_page(rich.workspace, "runs"))
     assert app.title[0].value == "All 74 runs"
     table = app.dataframe[0].value
-    assert set(table["Status"]) == {"✓ ok", "✖ failed", "○ not available"}
+    assert set(table["Status"]) == {"✓ ok", "▲ ok, rejected", "✖ failed", "○ not available"}
+    columns = list(table.columns)
+    assert columns.index("Counts") < columns.index("Session")
     assert any("does not know operator" in text for text in table["Counts"])
     assert any(text == "✖ no: thermally_throttled" for text in table["Counts"])
     assert table["Run"][0].startswith("/run?id=")
@@ -388,3 +393,34 @@ def test_run_lets_one_choose_between_gpus(open_page, seed, workspace):
     picker.set_value("gpu0").run()
     assert "gpu0: what its units did" in titles(check(app))
     assert app.query_params["gpu"] == "gpu0"
+
+
+def test_why_leaves_out_what_the_columns_beside_it_say():
+    told = "latency_p50_ms rose from 1.0 ms to 1.2 ms: +20 % [-1.0 %, +40 %] (95 %, 5 against 5 runs); about 9 runs"
+    assert short_why("latency_p50_ms", told) == "about 9 runs"
+    assert short_why("ttft_p50_ms", told) == told
+    assert short_why("latency_p50_ms", "new case: the baseline does not have it") == (
+        "new case: the baseline does not have it"
+    )
+
+
+def test_what_spoils_an_open_comparison_is_in_the_headline_and_in_the_list(open_page, seed, workspace):
+    from enginewatch_db.judgements import store
+
+    for number in (1, 2):
+        for order, spec in enumerate(seed.CASES[:2]):
+            record, tables = seed.finished(
+                spec, session=seed.session_facts(number), number=number, repeat=0, order=order, scale=1.0, seed=order
+            )
+            busy = Reason(code="host_busy", detail="1.4 cores")
+            write(workspace.spool, dataclasses.replace(record, reasons=(*record.reasons, busy)), tables)
+    ingest(workspace)
+    open_ = model.Comparison(
+        case_key=seed.CASES[0].key, series_id=None, metric="latency_p50_ms", verdict=model.Verdict.INCONCLUSIVE,
+        why="it reaches across 5 %", threshold_rel=0.05, baseline_value=1.0, candidate_value=1.1, effect=None,
+    )  # fmt: skip
+    store(workspace, seed.session_id(2), baseline_session=seed.session_id(1), comparisons=[open_], findings=[])
+    text = words(check(open_page(workspace)))
+    assert "More repeats" not in text
+    assert text.count("host\\_busy marks 2 of 2 runs") == 2
+    assert "Try: Stop them, or measure at another time." in text

@@ -61,4 +61,8 @@ def test_every_state_has_its_own_look():
 def test_only_what_is_known_to_be_fine_is_green():
     green = [look.word for look in theme.VERDICTS.values() if look.badge == "green"]
     assert green == ["unchanged"]
+    assert theme.run_look("ok", valid=True).badge == "green"
+    assert theme.run_look("ok", valid=False).badge == "orange"
+    assert theme.run_look("ok", valid=False).symbol not in "✓✖"
+    assert theme.run_look("failed", valid=False) is theme.STATUSES[RunStatus.FAILED]
     assert theme.NO_DATA.badge == theme.NOT_JUDGED.badge == "gray"

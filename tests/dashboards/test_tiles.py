@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enginewatch_dashboards.reasons import Cause
 from enginewatch_dashboards.theme import NO_DATA, NOT_JUDGED, VERDICTS
 from enginewatch_dashboards.tiles import counts, current_sessions, headline, make_tiles
 from enginewatch_db.model import SEVERITY, Verdict
@@ -76,7 +77,13 @@ def test_an_absent_backend_makes_no_tile():
 def test_runs_that_do_not_count_say_why():
     (tile,) = make_tiles([case(n_valid=0, reason_codes=["foreign_process"])], [])
     assert tile.look is NO_DATA
-    assert "foreign_process" in tile.sentence
+    assert tile.sentence == "no run counts (foreign_process): see the run's checklist"
+
+
+def test_only_what_rejects_is_a_cause_on_a_tile():
+    codes = ["imported", "telemetry_absent", "too_few_samples"]
+    (tile,) = make_tiles([case(n_valid=0, reason_codes=codes)], [])
+    assert tile.sentence == "no run counts (too_few_samples): see the run's checklist"
 
 
 def test_the_headline_names_the_largest_regression():
@@ -85,6 +92,23 @@ def test_the_headline_names_the_largest_regression():
     assert found.sentence == "1 regressed"
     assert found.detail == (
         "Largest regression: encoder/onnxruntime/fp32/b8, latency p50 +11.8 % [+10.8, +12.8] against night-1."
+    )
+
+
+def test_more_repeats_are_only_advised_where_nothing_spoils_the_runs():
+    rows = [verdict("inconclusive")]
+    assert headline([case()], rows).detail == "1 inconclusive. More repeats would settle what is inconclusive."
+    busy = Cause(code="host_busy", n=50, total=60)
+    detail = headline([case()], rows, [busy]).detail
+    assert "host_busy marks 50 of 60 runs" in detail
+    assert busy.remedy in detail
+    assert "More repeats" not in detail
+    # A busy host makes no case incomparable; runs that are rejected do.
+    missing = [verdict("not_comparable")]
+    assert "host_busy" not in headline([case()], missing, [busy]).detail
+    assert (
+        "client_bound rejects 9 of 60 runs"
+        in headline([case()], missing, [Cause(code="client_bound", n=9, total=60)]).detail
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from enginewatch_dashboards import format as fmt
-from enginewatch_dashboards.attention import STATES, LimitLine
+from enginewatch_dashboards.attention import STATES, LimitLine, collapsed
 
 BADGES = {
     "met": ":green-badge[:material/check: {n}met]",
@@ -21,11 +21,12 @@ def limits(lines: Sequence[LimitLine]) -> None:
     """Draw the table of limits."""
     if all(line.state is None for line in lines):
         st.caption("Limits are evaluated with the verdicts: run `enginewatch judge`.")
+    lines = collapsed(lines)
     st.table(
         {
             "Limit": [line.name for line in lines],
             "State": [_state(line) for line in lines],
-            "Why": [fmt.plain(line.told) for line in lines],
+            "Why": [fmt.sentence(line.told) for line in lines],
         },
         border="horizontal",
         hide_index=True,

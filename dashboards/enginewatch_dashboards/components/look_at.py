@@ -35,8 +35,8 @@ def look_at(items: Sequence[Item], *, is_judged: bool) -> None:
 
 def _line(item: Item) -> None:
     with st.container(border=True, horizontal=True, wrap=False, vertical_alignment="center", gap="xsmall"):
-        remedy = f"  \n:gray[Try: {fmt.plain(item.remedy)}]" if item.remedy else ""
-        st.markdown(f"{badge_text(SEVERITIES[item.severity])} {fmt.plain(item.title)}{remedy}", width="stretch")
+        remedy = f"  \n:gray[Try: {fmt.sentence(item.remedy)}]" if item.remedy else ""
+        st.markdown(f"{badge_text(SEVERITIES[item.severity])} {fmt.sentence(item.title)}{remedy}", width="stretch")
         if item.case_key:
             link("Trend", TrendState(case=item.case_key, metric=item.metric))
         if item.run_id:

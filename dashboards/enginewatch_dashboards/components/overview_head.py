@@ -51,4 +51,4 @@ def headline(found: Headline, sessions: Sequence[dict[str, Any]]) -> None:
     st.markdown(f"# :{found.look.badge}[{found.look.icon}] {found.sentence}")
     about = "; ".join(session_words(row) for row in sessions[:3])
     more = f" and {len(sessions) - 3} more" if len(sessions) > 3 else ""
-    st.markdown(f"{found.detail}  \n:gray[Shown: {about}{more}]")
+    st.markdown(f"{fmt.sentence(found.detail)}  \n:gray[Shown: {about}{more}]")

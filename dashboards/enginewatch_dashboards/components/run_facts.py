@@ -81,7 +81,7 @@ def reproduce(data: RunData) -> None:
     st.caption(f"The whole session, measured, stored and judged again{unknown}")
     commit = data.run["git_commit"]
     checkout = f"git checkout {commit}\n" if commit else ""
-    st.code(f"{checkout}enginewatch run {shlex.quote(str(plan or 'PLAN'))}", language="bash")
+    st.code(f"{checkout}enginewatch run {shlex.quote(str(plan or 'PLAN'))}", language="bash", wrap_lines=True)
     if data.run["git_dirty"]:
         st.caption(":orange[The repository had changes that this commit does not hold.]")
 

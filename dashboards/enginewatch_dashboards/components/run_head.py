@@ -8,9 +8,9 @@ from enginewatch_dashboards import format as fmt
 from enginewatch_dashboards.components.links import link, share
 from enginewatch_dashboards.components.run_data import RunData
 from enginewatch_dashboards.components.verdict import badge_text
+from enginewatch_dashboards.data import Row
 from enginewatch_dashboards.state import RunsState, RunState, ServingState, TrendState
-from enginewatch_dashboards.theme import STATUSES
-from enginewatch_db.model import RunStatus
+from enginewatch_dashboards.theme import run_look
 
 MAIN = (
     "latency_p50_ms",
@@ -26,6 +26,8 @@ MAIN = (
 )
 """Metrics at the top, in this order, as far as the run has them."""
 MAX_MAIN = 7
+P99_MIN = 100
+"""Values below which a p99 is their largest one."""
 
 
 def head(data: RunData, state: RunState) -> None:
@@ -33,7 +35,7 @@ def head(data: RunData, state: RunState) -> None:
     run = data.run
     _neighbours(data, state)
     st.title(fmt.plain(run["case_key"]))
-    look = STATUSES[RunStatus(run["status"])]
+    look = run_look(run["status"], valid=run["valid"])
     session = run["label"] or fmt.short(run["session_id"])
     st.markdown(
         f"{badge_text(look)} run {run['repeat'] + 1}{f' of {repeats}' if (repeats := run['repeats']) else ''} "
@@ -46,11 +48,30 @@ def head(data: RunData, state: RunState) -> None:
     grid = st.grid(min(len(shown), MAX_MAIN), border=True, min_column_width=165)
     for row in shown[:MAX_MAIN]:
         with grid.cell():
-            ends = fmt.interval(row["ci_low"], row["ci_high"])
-            st.metric(
-                fmt.metric_label(row["metric"]), fmt.quantity(row["metric"], row["value"]), help=_about(row["metric"])
-            )
-            st.caption(" · ".join(filter(None, (ends, f"n {row['n']:,}" if row["n"] else ""))) or "one value a run")
+            st.metric(fmt.metric_label(row["metric"]), _value(row), help=_about(row["metric"]))
+            st.caption(_small(row))
+
+
+def _value(row: Row) -> str:
+    text = fmt.quantity(row["metric"], row["value"])
+    return f"~ {text}" if _is_extreme(row) else text
+
+
+def _small(row: Row) -> str:
+    n = f"n {row['n']:,}" if row["n"] else ""
+    if _is_extreme(row):
+        n = f"the slowest of {fmt.count(row['n'], _noun(row['metric']))}"
+    return " · ".join(filter(None, (fmt.interval(row["ci_low"], row["ci_high"]), n))) or "one value a run"
+
+
+def _is_extreme(row: Row) -> bool:
+    """Return whether a p99 is only the largest of few values: one of them lies beyond it at best."""
+    return row["metric"].endswith("_p99_ms") and row["n"] is not None and row["n"] < P99_MIN
+
+
+def _noun(metric: str) -> str:
+    stem = metric.split("_")[0]
+    return "gap" if stem == "itl" else "sample" if stem == "latency" else "request"
 
 
 def _about(metric: str) -> str:

@@ -9,8 +9,9 @@ import streamlit as st
 
 from enginewatch_dashboards import format as fmt
 from enginewatch_dashboards.components.tables import as_table
+from enginewatch_dashboards.reasons import rejecting_first
 from enginewatch_dashboards.state import RunState, href
-from enginewatch_dashboards.theme import STATUSES
+from enginewatch_dashboards.theme import run_look
 from enginewatch_db.model import RunStatus
 
 
@@ -22,10 +23,10 @@ def run_list(rows: Sequence[dict[str, Any]]) -> None:
             "Run": lambda row: f"/{href(RunState(id=row['run_id']))}",
             "Began": "started_at",
             "Case": "case_key",
+            "Status": lambda row: run_look(row["status"], valid=row["valid"]).text,
+            "Counts": _counts,
             "Session": lambda row: row["session_label"] or fmt.short(row["session_id"]),
             "Repeat": lambda row: row["repeat"] + 1,
-            "Status": lambda row: STATUSES[RunStatus(row["status"])].text,
-            "Counts": _counts,
             "Latency p50": "latency_p50_ms",
             "Latency p99": "latency_p99_ms",
             "TTFT p50": "ttft_p50_ms",
@@ -48,7 +49,7 @@ def run_list(rows: Sequence[dict[str, Any]]) -> None:
         column_config={
             "Run": st.column_config.LinkColumn("Run", display_text="open", width=60, pinned=True),
             "Status": st.column_config.TextColumn(width=125),
-            "Counts": st.column_config.TextColumn(width=230, help="Whether the run enters verdicts, and why not"),
+            "Counts": st.column_config.TextColumn(width=330, help="Whether the run enters verdicts, and why not"),
             "Began": st.column_config.DatetimeColumn("Began (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
             "Latency p50": number("Latency p50 (ms)", format="%.4g"),
             "Latency p99": number("Latency p99 (ms)", format="%.4g"),
@@ -62,7 +63,7 @@ def run_list(rows: Sequence[dict[str, Any]]) -> None:
 def _counts(row: dict[str, Any]) -> str:
     if row["status"] != RunStatus.OK:
         return row["failure_message"] or row["failure_code"] or "no result"
-    codes = ", ".join(row["reason_codes"] or ())
+    codes = ", ".join(rejecting_first(row["reason_codes"]))
     if not row["valid"]:
         return f"✖ no: {codes}"
     return f"✓ with care: {codes}" if codes else "✓ yes"

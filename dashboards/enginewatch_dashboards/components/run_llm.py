@@ -13,7 +13,7 @@ from enginewatch_dashboards.figures import server as figures
 from enginewatch_dashboards.figures.llm import requests
 from enginewatch_dashboards.figures.telemetry import Above
 from enginewatch_dashboards.load_facts import load_facts
-from enginewatch_db.validity import REASONS, ValidityEffect
+from enginewatch_dashboards.reasons import rejecting
 
 STATED = ":blue-badge[:material/info: known]"
 DRAWN, SLOWEST, FAILED = 460, 40, 100
@@ -33,15 +33,10 @@ def load(data: RunData) -> None:
     facts = load_facts(data.metrics, data.reasons, as_json(data.run["identity"]))
     lines = [f"{GRADES[f.grade] if f.grade else STATED} **{f.title}** {fmt.plain(f.told)}" for f in facts]
     st.markdown("  \n".join(lines))
-    against = [row["code"] for row in data.reasons if _rejects(row)]
+    against = rejecting(row["code"] for row in data.reasons)
     if against:
         st.caption(f":red[This run does not count: {', '.join(fmt.plain(code) for code in against)}.] Why, and what to "
                    "do about it, is in the checklist above.")  # fmt: skip
-
-
-def _rejects(row: Row) -> bool:
-    known = REASONS.get(row["code"])
-    return known is not None and known.effect is ValidityEffect.REJECT
 
 
 def request_timeline(data: RunData) -> None:

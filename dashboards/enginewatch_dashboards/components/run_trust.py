@@ -37,8 +37,8 @@ def trust(data: RunData) -> None:
 
 
 def _told(check: Check) -> str:
-    remedy = f"  \n:gray[Try: {fmt.plain(check.remedy)}]" if check.remedy else ""
-    return fmt.plain(check.told) + remedy
+    remedy = f"  \n:gray[Try: {fmt.sentence(check.remedy)}]" if check.remedy else ""
+    return fmt.sentence(check.told) + remedy
 
 
 def conclusions(data: RunData) -> None:
@@ -53,5 +53,5 @@ def conclusions(data: RunData) -> None:
     st.subheader("What was concluded")
     for row in rows:
         sure = f" :gray[confidence {row['confidence']}]" if row["confidence"] else ""
-        remedy = f"  \n:gray[Try: {fmt.plain(row['remedy'])}]" if row["remedy"] else ""
-        st.markdown(f"{badge_text(SEVERITIES[Severity(row['severity'])])} {fmt.plain(row['title'])}{sure}{remedy}")
+        remedy = f"  \n:gray[Try: {fmt.sentence(row['remedy'])}]" if row["remedy"] else ""
+        st.markdown(f"{badge_text(SEVERITIES[Severity(row['severity'])])} {fmt.sentence(row['title'])}{sure}{remedy}")

@@ -25,20 +25,20 @@ def tile(item: Tile, metric: str | None, history: Sequence[float]) -> None:
     """
     link(item.model, TrendState(case=item.case_key, metric=metric), help_text="Open its trend")
     st.caption(fmt.device_label(item.device))
-    badge(item.look, help_text=item.sentence)
+    badge(item.look, help_text=fmt.sentence(item.sentence))
     st.markdown(_value(item, metric, history))
     reference = item.verdict["baseline_value"] if item.verdict else None
     picture = sparkline(history, colour=GREY, last_colour=item.look.colour, reference=reference)
     if picture:
         st.image(picture, alt=f"{fmt.metric_label(metric or '')} over {len(history)} sessions", width="stretch")
     else:
-        st.caption(item.sentence)
+        st.caption(fmt.sentence(item.sentence))
     st.caption(_counts(item, history))
 
 
 def _value(item: Tile, metric: str | None, history: Sequence[float]) -> str:
     if metric is None:
-        return f"{item.case_key}  \nno result"
+        return f"{_feed(item)}  \nno result that counts"
     value = item.verdict["candidate_value"] if item.verdict else history[-1] if history else None
     what = f"{fmt.metric_label(metric)} **{fmt.quantity(metric, value)}**"
     if value is None:

@@ -27,7 +27,7 @@ def head(series: dict[str, Any], metric: str, points: Sequence[SessionPoint]) ->
     value = f"**{fmt.quantity(metric, newest.value)}** {fmt.interval(newest.low, newest.high)}"
     measured = sum(point.value is not None for point in points)
     if newest.verdict is not None:
-        state = f"{badge_text(VERDICTS[newest.verdict])} {newest.why}"
+        state = f"{badge_text(VERDICTS[newest.verdict])} {fmt.sentence(newest.why)}"
     elif measured < 2:
         state = f"{badge_text(NO_DATA)} {fmt.count(measured, 'session')}; run again to compare"
     else:

@@ -28,7 +28,7 @@ def trend_table(points: Sequence[SessionPoint], changes: Sequence[Change], metri
             "95 % interval": lambda point: fmt.interval(point.low, point.high) or fmt.ABSENT,
             "Runs that count": lambda point: f"{point.n_valid} of {point.n_runs}",
             "Verdict": lambda point: VERDICTS[verdict].text if (verdict := point.verdict) else "not judged",
-            "Why": lambda point: point.why,
+            "Why": lambda point: fmt.minus(point.why),
             "Environment changed": lambda point: changed.get(point.place, ""),
             "Commit": lambda point: (point.commit or "")[:10],
             "Host": lambda point: point.host,

@@ -15,6 +15,9 @@ from enginewatch_dashboards.theme import VERDICTS
 from enginewatch_dashboards.tiles import counts
 from enginewatch_db.model import SEVERITY, Verdict
 
+ROW_PX, WHY_PX, WHY_CHARS, MAX_PX = 66, 330, 48, 640
+"""A reason longer than its column is wrapped: Streamlit does so in rows of more than 4 rem."""
+
 
 def verdict_counts(verdicts: Sequence[dict[str, Any]], chosen: str | None) -> Verdict | None:
     """Draw how many comparisons have each verdict; choosing one filters the table. Return the chosen one."""
@@ -45,19 +48,28 @@ def verdict_list(verdicts: Sequence[dict[str, Any]], only: Verdict | None) -> No
                 row["effect_rel"], row["effect_ci_low"], row["effect_ci_high"]
             ),
             "Runs": _runs,
-            "Why": "why",
+            "Why": lambda row: fmt.minus(short_why(row["metric"], row["why"])),
         },
     )
+    is_tall = any(len(why) > WHY_CHARS for why in table["Why"].to_pylist())
     st.dataframe(
         table,
+        height=MAX_PX if is_tall and len(rows) * ROW_PX > MAX_PX else "auto",
         hide_index=True,
         alt="Verdicts, worst first",
+        row_height=ROW_PX if is_tall else None,
         column_config={
             "Trend": st.column_config.LinkColumn("Trend", display_text=":material/show_chart:", width=60),
-            "Verdict": st.column_config.TextColumn(width=130),
-            "Why": st.column_config.TextColumn(width="large"),
+            "Verdict": st.column_config.TextColumn(width=118),
+            "Why": st.column_config.TextColumn(width=WHY_PX),
         },
     )
+
+
+def short_why(metric: str, why: str) -> str:
+    """Return why a verdict was made, without the change that stands in the columns beside it."""
+    head, found, rest = why.partition("); ")
+    return rest if found and head.startswith(metric) else why
 
 
 def _runs(row: Mapping[str, Any]) -> str:

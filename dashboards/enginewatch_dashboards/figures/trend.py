@@ -12,7 +12,7 @@ from enginewatch_dashboards import format as fmt
 from enginewatch_dashboards.figures.sketch import Part, Sketch
 from enginewatch_dashboards.figures.style import float_array, hover, text_array
 from enginewatch_dashboards.theme import BLUE, CRIMSON, GREY, PURPLE, VERDICTS, Look
-from enginewatch_dashboards.trends import Change, SessionPoint
+from enginewatch_dashboards.trends import Change, SessionPoint, unlabelled
 from enginewatch_db.model import Verdict
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ def _x_axis(points: Sequence[SessionPoint], axis: str) -> dict[str, Any]:
 
 
 def _tick(point: SessionPoint) -> str:
+    if point.label == unlabelled(point.started_at):
+        return f"{point.started_at:%H:%M}<br>{point.started_at:%b %d}"
     label = point.label if len(point.label) <= LABEL_CHARS else f"{point.label[: LABEL_CHARS - 1]}…"
     return f"{label}<br>{point.started_at:%b %d}"
 
