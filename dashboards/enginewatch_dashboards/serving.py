@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from enginewatch_dashboards import format as fmt
-from enginewatch_dashboards.load_words import said, slo_of, slo_words
 from enginewatch_dashboards.pareto import Estimate, Standing, standings
+from enginewatch_dashboards.reasons import rejecting
+from enginewatch_dashboards.serving_names import identity_of, level_key, lines_of
 from enginewatch_dashboards.trends import locate
-from enginewatch_db.validity import REASONS, ValidityEffect
 
 Row = dict[str, Any]
 
-LEVEL_KEYS = frozenset({"concurrency", "rate_mrps", "steps"})
-"""What makes a load level: the rest of the load belongs to the configuration."""
-LENGTH_OPTIONS = frozenset({"requests", "warmup_ms", "duration_ms"})
-"""Options that say how long was measured, not what."""
 CLOSED = "closed"
 
 
@@ -79,107 +74,51 @@ class Configuration:
         closed: Whether its loads are streams (else requests per second).
         device: Where it ran.
         levels: Its loads, the lightest first.
+        place: 0 for the first one: its colour in every chart, and less one its number.
     """
 
     name: str
     closed: bool
     device: str
     levels: tuple[Level, ...]
+    place: int = 0
 
 
 def configurations(rows: Sequence[Row], met: Mapping[str, float] | None = None) -> list[Configuration]:
-    """Return the configurations with their levels, each level with its standing.
+    """Return the configurations with their levels, each level with its standing; those that count come first.
 
     Args:
         rows: Rows of the query ``serving``.
         met: Run → share of its requests (%) that met a limit; ``None`` takes the run's own goodput.
     """
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(_coarse_key(row), []).append(row)
-    lines: dict[str, list[Row]] = {}
-    facts: dict[str, dict[str, str]] = {}
-    for coarse, members in groups.items():
-        splitting = _splitting_options(members)
-        for row in members:
-            options = {name: _option_words(row, name) for name in splitting}
-            key = coarse + json.dumps(options, sort_keys=True)
-            lines.setdefault(key, []).append(row)
-            facts[key] = _facts(row) | options
-    shown = [name for name in _differing(list(facts.values())) if name not in ("server", "precision")]
-    found = [_configuration(members, _name(facts[key], shown), met) for key, members in lines.items()]
-    return _with_standings(found)
-
-
-def _identity(row: Row) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(row["identity"])
-    return found
-
-
-def _options(row: Row) -> dict[str, Any]:
-    options = _identity(row).get("options") or {}
-    return {name: value for name, value in options.items() if name not in LENGTH_OPTIONS}
-
-
-def _coarse_key(row: Row) -> str:
-    """Return what two rows of one line share, but for the options."""
-    identity = _identity(row)
-    load = {name: value for name, value in (identity.get("load") or {}).items() if name not in LEVEL_KEYS}
-    rest = {name: value for name, value in identity.items() if name not in ("load", "options")}
-    return json.dumps([rest, load], sort_keys=True)
-
-
-def _splitting_options(rows: Sequence[Row]) -> list[str]:
-    """Return the options that differ between series of the same load: they make lines of their own.
-
-    An option that only changes along with the load (a server's number of slots) does not.
-    """
-    by_load: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        load = _identity(row).get("load") or {}
-        by_load.setdefault(json.dumps(load, sort_keys=True), []).append(_options(row))
-    return sorted({name for options in by_load.values() for name in _differing(options)})
-
-
-def _differing(objects: Sequence[Mapping[str, Any]]) -> list[str]:
-    names = dict.fromkeys(name for each in objects for name in each)
-    return [name for name in names if len({json.dumps(each.get(name), sort_keys=True) for each in objects}) > 1]
-
-
-def _facts(row: Row) -> dict[str, str]:
-    """Return what may tell one line from another, in the order in which it is said."""
-    identity = _identity(row)
-    load = {k: v for k, v in (identity.get("load") or {}).items() if k not in LEVEL_KEYS}
-    return {
-        "model": row["model"],
-        "server": str((identity.get("options") or {}).get("server") or row["backend"]),
-        "precision": row["precision"],
-        "device": fmt.device_label(row["device"]),
-        "devices": fmt.count(row["device_count"], "device"),
-        "version": f"version {identity.get('tool_major')}",
-        "workload": row["workload"],
-        **{name: said(name, value) for name, value in load.items()},
-    }
-
-
-def _name(facts: Mapping[str, str], shown: Sequence[str]) -> str:
-    return ", ".join([f"{facts['server']} {facts['precision']}", *filter(None, map(facts.get, shown))])
-
-
-def _option_words(row: Row, name: str) -> str:
-    if name == "slo_us":
-        return slo_words(slo_of(_identity(row))) or "no SLO"
-    return f"{name} {_options(row).get(name)}"
+    found = [_configuration(members, name, met) for name, members in lines_of(rows)]
+    found.sort(key=lambda line: not any(level.counts for level in line.levels))
+    return _with_standings([replace(line, place=place) for place, line in enumerate(found)])
 
 
 def _configuration(rows: Sequence[Row], name: str, met: Mapping[str, float] | None) -> Configuration:
-    by_series: dict[str, list[Row]] = {}
+    by_load: dict[str, list[Row]] = {}
     for row in rows:
-        by_series.setdefault(row["series_id"], []).append(row)
-    levels = sorted((_level(members, met) for members in by_series.values()), key=_order)
+        by_load.setdefault(level_key(row), []).append(row)
+    levels = sorted((_level(_newest_series(members), met) for members in by_load.values()), key=_order)
     first = rows[0]
     closed = first["load_mode"] == CLOSED
     return Configuration(name=name, closed=closed, device=fmt.device_label(first["device"]), levels=tuple(levels))
+
+
+def _newest_series(rows: Sequence[Row]) -> list[Row]:
+    """Return the runs of one series of a level: those of other lengths are older, or none of them counts."""
+    by_series: dict[str, list[Row]] = {}
+    for row in rows:
+        by_series.setdefault(row["series_id"], []).append(row)
+    return max(
+        by_series.values(),
+        key=lambda members: (
+            any(row["valid"] for row in members),
+            max(row["session_started_at"] for row in members),
+            members[0]["series_id"],
+        ),
+    )
 
 
 def _order(level: Level) -> tuple[float, str]:
@@ -204,19 +143,15 @@ def _level(rows: Sequence[Row], met: Mapping[str, float] | None) -> Level:
         interactivity=_estimate(used, "x"),
         metric=_estimate(used, "z"),
         goodput_pct=_share(shares),
-        codes=tuple(sorted({code for row in rows for code in row["reason_codes"] or () if _rejects(code)})),
+        codes=tuple(rejecting(code for row in rows for code in row["reason_codes"] or ())),
     )
-
-
-def _rejects(code: str) -> bool:
-    return code in REASONS and REASONS[code].effect is ValidityEffect.REJECT
 
 
 def load_of(row: Row) -> tuple[float | None, str]:
     """Return a run's load as a number and as a label."""
     if row["concurrency"] is not None:
         return float(row["concurrency"]), str(row["concurrency"])
-    load = _identity(row).get("load") or {}
+    load = identity_of(row).get("load") or {}
     if load.get("rate_mrps") is not None:
         rate = load["rate_mrps"] / 1000
         return rate, f"{rate:g}/s"

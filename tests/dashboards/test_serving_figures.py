@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from enginewatch_dashboards import theme
-from enginewatch_dashboards.figures import server
-from enginewatch_dashboards.figures.serving import MAX_LINES, against_load, frontier
+from enginewatch_dashboards.figures import server, spread
+from enginewatch_dashboards.figures.serving import LEGEND_CHARS, MAX_LINES, MAX_NAMED, MAX_WORDS, against_load, frontier
 from enginewatch_dashboards.figures.telemetry import gpu_timeline, host_timeline
 from enginewatch_dashboards.pareto import Estimate, Standing
 from enginewatch_dashboards.serving import Configuration, Level
@@ -105,7 +108,7 @@ def test_the_frontier_joins_its_points_in_order():
 
 def test_not_more_lines_than_can_be_told_apart():
     lines = [line(f"line {n}", level(1), level(2)) for n in range(MAX_LINES + 5)]
-    spec = draw(*lines)
+    spec = draw(*(dataclasses.replace(each, place=place) for place, each in enumerate(lines)))
     looks = [(trace["line"]["color"], trace["line"]["dash"]) for trace in spec["data"]
              if trace["mode"] == "lines" and trace["name"] != "Pareto frontier"]  # fmt: skip
     assert len(looks) == len(set(looks)) == MAX_LINES
@@ -127,11 +130,84 @@ def test_against_the_load_with_a_limit():
 def test_a_narrow_range_and_shares_stay_linear():
     lines = [line("a", level(1, value=50.0), level(8, value=60.0), closed=False)]
     spec = as_json(against_load(lines, "ttft_p99_ms", lambda one: one.metric, title="t", limit=55.0, revision="r"))
-    assert spec["layout"]["yaxis"]["rangemode"] == "tozero"
+    assert "type" not in spec["layout"]["yaxis"]
+    assert spec["layout"]["yaxis"]["range"] == pytest.approx([0, 1.06 * 66])
     assert spec["layout"]["annotations"][0]["y"] == 55.0
     assert "offered requests per second" in spec["layout"]["xaxis"]["title"]["text"]
     share = as_json(against_load(lines, "goodput_pct", lambda one: one.metric, title="t", revision="r"))
     assert share["layout"]["yaxis"]["range"] == [0, 104]
+
+
+def test_a_few_lines_are_named_below_the_plot_and_long_names_wrap():
+    long = "llama bf16, TTFT ≤ 200 ms and TPOT ≤ 20 ms and E2E ≤ 9000 ms, device NVIDIA H200 NVL, 4096 tokens in"
+    spec = draw(line("short", level(1)), line(long, level(2)))
+    names = [trace["name"] for trace in spec["data"] if trace.get("name") and trace["name"] != "Pareto frontier"]
+    assert names[0] == "short"
+    assert names[1].replace("<br>", " ") == long
+    assert all(len(part) <= LEGEND_CHARS for part in names[1].split("<br>"))
+    legend = spec["layout"]["legend"]
+    assert (legend["yref"], legend["y"], legend["yanchor"]) == ("container", 0, "bottom")
+    assert spec["layout"]["height"] > draw(line("short", level(1)))["layout"]["height"]
+
+
+def test_many_lines_have_numbers_that_are_those_of_every_chart():
+    lines = [dataclasses.replace(line(f"line {n}", level(n + 1)), place=n) for n in range(MAX_NAMED + 1)]
+    spec = draw(*lines)
+    shown = {trace["legendgroup"]: trace["name"] for trace in spec["data"] if trace["mode"] == "lines"
+             and trace["name"] != "Pareto frontier"}  # fmt: skip
+    assert shown == {f"line {n}": str(n + 1) for n in range(MAX_NAMED + 1)}
+    few = as_json(against_load(lines[4:], "ttft_p99_ms", lambda one: one.metric, title="t", revision="r",
+                               numbered=True))  # fmt: skip
+    assert [trace["name"] for trace in few["data"] if trace["mode"] == "lines"] == ["5", "6"]
+    colours = {trace["name"]: trace["line"]["color"] for trace in spec["data"] if trace["mode"] == "lines"}
+    assert all(colours[trace["name"]] == trace["line"]["color"] for trace in few["data"] if trace["mode"] == "lines")
+
+
+def test_words_are_drawn_where_they_have_room():
+    heap = [level(load, value=1.0) for load in (1, 64)]
+    near = dataclasses.replace(heap[0], run_ids=("near",), word="2", throughput=Estimate(value=101.0))
+    spec = draw(line("a", *heap), line("b", near))
+    words = {run: word for trace in spec["data"] if trace["mode"] == "markers+text"
+             for run, word in zip(trace["customdata"], trace["text"], strict=True)}  # fmt: skip
+    assert words == {"run-1-0": "1", "run-64-0": "64", "near": ""}
+    many = [dataclasses.replace(level(n + 1), run_ids=(f"r{n}",)) for n in range(MAX_WORDS + 1)]
+    assert not any("text" in trace["mode"] for trace in draw(line("a", *many))["data"])
+
+
+def wide(load, low, high):
+    return dataclasses.replace(level(load), metric=Estimate(value=10.0 * load, low=low, high=high))
+
+
+def test_a_bar_without_end_does_not_press_the_points_together():
+    lines = [line("a", wide(1, 0.001, 90_000.0), level(8), level(64))]
+    spec = as_json(against_load(lines, "ttft_p99_ms", lambda one: one.metric, title="t", revision="r"))
+    low, high = spec["layout"]["yaxis"]["range"]
+    assert 10**low > 10 / 8
+    assert 10**high < 640 * 8
+    assert spec["layout"]["annotations"][0]["text"] == "an interval runs off the axis: its ends are in the table"
+    # The bar itself goes on to its end, beyond the edge: it is not drawn as if it ended there.
+    point = next(trace for trace in spec["data"] if "markers" in trace["mode"])
+    assert decoded(point["error_y"]["array"])[0] == 89_990.0
+    share = as_json(against_load(lines, "goodput_pct", lambda one: one.metric, title="t", revision="r"))
+    assert not share["layout"].get("annotations")
+
+
+def test_intervals_of_usual_width_are_seen_whole():
+    lines = [line("a", level(1, spread=0.5), level(8, spread=0.5))]
+    spec = as_json(against_load(lines, "ttft_p99_ms", lambda one: one.metric, title="t", revision="r"))
+    assert spec["layout"]["yaxis"]["range"][1] > 120
+    assert not spec["layout"].get("annotations")
+    assert spread.axis([]) == ({"rangemode": "tozero"}, False)
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 1e5), st.floats(1, 1e4), st.floats(1, 1e4)), min_size=1))
+def test_every_value_is_on_the_axis(found):
+    estimates = [Estimate(value=value, low=value / down, high=value * up) for value, down, up in found]
+    part, cut = spread.axis(estimates)
+    low, high = (10**end for end in part["range"]) if part.get("type") == "log" else part["range"]
+    assert all(low <= one.value <= high for one in estimates)
+    if not cut:
+        assert all(low <= one.least and one.most <= high for one in estimates)
 
 
 def columns(rows):

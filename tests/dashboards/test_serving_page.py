@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -38,9 +39,9 @@ def test_throughput_against_interactivity(open_page, ladder):
     app = check(open_page(ladder.workspace, "serving"))
     found = charts(app)
     assert list(found) == [
-        "Throughput against interactivity", "TTFT p99 against the load", "Requests that met the plan's SLO",
+        "Throughput against interactivity", "TTFT p99 against the load", "Requests that met the SLO",
     ]  # fmt: skip
-    assert names(found["Throughput against interactivity"]) == ["Pareto frontier", "vllm bf16", "vllm fp8"]
+    assert names(found["Throughput against interactivity"]) == ["Pareto frontier", "llama-8b bf16", "llama-8b fp8"]
     assert "18 runs, 6 levels of 2 configurations · 1 level (crosses) without a run that counts" in words(app)
     table = app.dataframe[0].value
     assert list(table["Load"]) == ["1", "16", "256"] * 2
@@ -64,7 +65,7 @@ def test_points_carry_a_run_of_their_level(open_page, ladder):
 
 def test_a_limit_is_a_line_a_sentence_and_a_goodput(open_page, ladder):
     app = check(open_page(ladder.workspace, "serving", slo="200"))
-    assert "Most within **TTFT p99 ≤ 200 ms**: **vllm fp8** at concurrency 16" in words(app)
+    assert "Most within **TTFT p99 ≤ 200 ms**: **llama-8b fp8** at concurrency 16" in words(app)
     found = charts(app)
     assert "Requests that met TTFT ≤ 200 ms" in found
     notes = [note["text"] for note in found["TTFT p99 against the load"]["layout"]["annotations"]]
@@ -91,7 +92,7 @@ def test_a_limit_that_is_no_number_is_none(open_page, ladder, slo):
 
 def test_filters_live_in_the_url(open_page, ladder):
     app = check(open_page(ladder.workspace, "serving", precision="fp8", metric="e2e_p50_ms"))
-    assert set(app.dataframe[0].value["Configuration"]) == {"vllm fp8"}
+    assert set(app.dataframe[0].value["Configuration"]) == {"llama-8b fp8"}
     assert "E2E p50 against the load" in charts(app)
     app.number_input[0].set_value(900.0).run()
     app.toggle[0].set_value(True).run()
@@ -126,7 +127,8 @@ def build(workspace, ladder_seed):
 
 def test_single_runs_are_hollow_and_told(open_page, build):
     app = check(open_page(build(precisions=("bf16",), levels=(1, 16), repeats=1), "serving"))
-    assert "every level is a single run (hollow): no interval" in words(app)
+    assert "every level is a single run (hollow) without an interval: measure three or more (`repeats` in" in words(app)
+    assert "`--repeats` of `enginewatch load`" in words(app)
     assert set(app.dataframe[0].value["TTFT p99 (ms) 95 %"]) == {"one run"}
     assert app.dataframe[0].value["Runs"][0].startswith("/run?id=")
     symbols = {trace["marker"]["symbol"] for trace in charts(app)["Throughput against interactivity"]["data"]
@@ -144,11 +146,11 @@ def test_rates_and_streams_have_an_axis_each(open_page, build):
     app = check(open_page(build(precisions=("bf16",), levels=(1, 4), repeats=2, rates=(5, 10)), "serving"))
     against = charts(app)["TTFT p99 against the load"]
     assert "concurrency" in against["layout"]["xaxis"]["title"]["text"]
-    assert names(against) == ["vllm bf16, closed"]
+    assert names(against) == ["llama-8b bf16, closed"]
     picker = next(control for control in app.segmented_control if control.value == "closed")
     picker.set_value("open").run()
     against = charts(check(app))["TTFT p99 against the load"]
-    assert names(against) == ["vllm bf16, poisson"]
+    assert names(against) == ["llama-8b bf16, poisson"]
     assert against["layout"]["xaxis"]["ticktext"] == ["5", "10"]
     assert app.query_params["load"] == "open"
     assert set(app.dataframe[0].value["Load"]) == {"1", "4", "5/s", "10/s"}
@@ -186,10 +188,24 @@ def test_run_shows_the_load_its_client_and_its_server(open_page, ladder):
     assert any(name.startswith("failed: ") for name in names(shown))
 
 
+def test_a_p99_of_few_requests_is_marked(open_page, ladder):
+    few = check(open_page(ladder.workspace, "run", id=ladder.runs["chat/openai/bf16/c1"]))
+    tiles = {tile.label: tile.value for tile in few.metric}
+    assert tiles["TTFT p99"].startswith("~ ")
+    assert not tiles["TTFT p50"].startswith("~")
+    assert sum("the slowest of " in caption.value for caption in few.caption) == 1
+    assert re.search(r"the slowest of \d\d requests", words(few))
+    many = check(open_page(ladder.workspace, "run", id=ladder.runs["chat/openai/bf16/c256"]))
+    assert not any(tile.value.startswith("~") for tile in many.metric)
+    assert "the slowest of" not in words(many)
+
+
 def test_run_that_does_not_count_says_so_at_the_load(open_page, ladder):
     text = words(check(open_page(ladder.workspace, "run", id=ladder.runs["chat/openai/fp8/c256"])))
     assert "it was the bottleneck: a process was busy for 97 % of a core" in text
     assert "This run does not count: client\\_bound." in text
+    assert "ok, rejected" in text
+    assert ":green-badge[:material/check: ok]" not in text
 
 
 def test_run_of_an_older_version_says_what_is_missing(open_page, rich):

@@ -45,19 +45,25 @@ def draw(
         figure = figures.frontier(lines, throughput=throughput, interactivity=interactivity, revision=revision)
         alt = f"{fmt.metric_label(throughput)} against {fmt.metric_label(interactivity)}, one line a configuration"
         chosen = clickable(figure, key="frontier", alt=alt)
+        if len(lines) > figures.MAX_NAMED:
+            names = (f"**{line.place + 1}** {fmt.plain(line.name)}" for line in lines[: figures.MAX_LINES])
+            st.caption(" · ".join(names))
     else:
         st.caption(_why_absent(throughput))
-    shown = _of_kind(lines, state)
+    numbered = len(lines) > figures.MAX_NAMED
+    shown = _of_kind(lines[: figures.MAX_LINES], state)
     grid = st.grid(2, min_column_width=SIDE_PX)
     with grid.cell():
         title = f"{fmt.metric_label(metric)} against the load"
-        chosen = _against(shown, metric, lambda level: level.metric, title, limit, revision, "metric") or chosen
-    with grid.cell():
-        asked = f"{metric.split('_')[0].upper()} ≤ {limit:g} ms" if limit else "the plan's SLO"
-        title = f"Requests that met {asked}"
-        chosen = _against(shown, "goodput_pct", lambda level: level.goodput_pct, title, None, revision, "goodput") or (
+        chosen = _against(shown, metric, lambda level: level.metric, title, limit, revision, "metric", numbered) or (
             chosen
         )
+    with grid.cell():
+        asked = f"{metric.split('_')[0].upper()} ≤ {limit:g} ms" if limit else "the SLO"
+        title = f"Requests that met {asked}"
+        chosen = _against(
+            shown, "goodput_pct", lambda level: level.goodput_pct, title, None, revision, "goodput", numbered
+        ) or chosen  # fmt: skip
     if chosen:
         _open(next(level for line in lines for level in line.levels if chosen in level.run_ids), state)
 
@@ -88,9 +94,11 @@ def _against(
     limit: float | None,
     revision: str,
     key: str,
+    numbered: bool,
 ) -> str | None:
     if any(pick(level) is not None and level.load is not None for line in lines for level in line.levels):
-        figure = figures.against_load(lines, metric, pick, title=title, limit=limit, revision=f"{revision}/{key}")
+        figure = figures.against_load(lines, metric, pick, title=title, limit=limit, revision=f"{revision}/{key}",
+                                      numbered=numbered)  # fmt: skip
         return clickable(figure, key=f"serving_{key}", alt=f"{title}, one line a configuration")
     st.markdown(f"**{title}**")
     if key == "goodput":

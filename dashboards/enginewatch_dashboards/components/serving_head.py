@@ -22,6 +22,7 @@ METRICS_SHOWN = (
 )  # fmt: skip
 """Metrics that can be drawn against the load; the first one unless another is chosen."""
 COMMAND = "enginewatch load URL --concurrency 1,8,32"
+REPEATS = "`repeats` in a plan, `--repeats` of `enginewatch load`"
 LADDER = f"{COMMAND}          # three levels of one server, ten seconds each"
 
 
@@ -106,13 +107,19 @@ def told(lines: Sequence[Configuration], rows: Sequence[Row], *, metric: str, li
     if limit is not None:
         st.markdown(_sentence(lines, metric, limit))
     levels = [level for line in lines for level in line.levels]
-    notes = [f"{fmt.count(len(rows), 'run')}, {fmt.count(len(levels), 'level')} of "
+    shown = sum(level.n_runs for level in levels)
+    notes = [f"{fmt.count(shown, 'run')}, {fmt.count(len(levels), 'level')} of "
              f"{fmt.count(len(lines), 'configuration')}"]  # fmt: skip
     if single := sum(level.single for level in levels):
         words = "every level is" if single == len(levels) else f"{single} of them are"
-        notes.append(f"{words} a single run (hollow): no interval; set `repeats` to three or more")
+        notes.append(f"{words} a single run (hollow) without an interval: measure three or more ({REPEATS})")
     if silent := sum(not level.counts for level in levels):
         notes.append(f"{fmt.count(silent, 'level')} (crosses) without a run that counts")
+    if older := len(rows) - shown:
+        runs = fmt.count(older, "run")
+        notes.append(
+            f"{runs} of the same levels, older or of another length, are left out: choose a session to see them"
+        )
     st.caption(" · ".join(notes))
     if all(len(line.levels) == 1 for line in lines):
         st.info("Each configuration has one load level: a ladder shows where it saturates.", icon=":material/stairs:")

@@ -9,7 +9,7 @@ import streamlit as st
 
 from enginewatch_dashboards import format as fmt
 from enginewatch_dashboards.components.tables import Pick, as_table
-from enginewatch_dashboards.figures.serving import STANDING_WORDS
+from enginewatch_dashboards.figures.serving import MAX_NAMED, STANDING_WORDS
 from enginewatch_dashboards.pareto import Estimate
 from enginewatch_dashboards.serving import Configuration, Level, meets
 from enginewatch_dashboards.state import RunsState, RunState, href
@@ -27,6 +27,7 @@ def draw(
     headings = _headings(metric, limit, throughput, interactivity)
     columns: dict[str, Pick] = {
         "Runs": lambda row: _href(row[1]),
+        **({"Line": lambda row: row[0].place + 1} if len(lines) > MAX_NAMED else {}),
         "Configuration": lambda row: row[0].name,
         "Load": lambda row: row[1].word,
         "Count": lambda row: f"{row[1].n_valid} of {row[1].n_runs}",
@@ -49,6 +50,7 @@ def draw(
         alt="Load levels with the values of the charts",
         column_config={
             "Runs": st.column_config.LinkColumn("Runs", display_text="open", width=55, pinned=True),
+            "Line": st.column_config.NumberColumn(width=50, pinned=True),
             "Configuration": st.column_config.TextColumn(pinned=True),
             **{heading: st.column_config.NumberColumn(format="%.4g") for heading in headings},
             **{f"{heading} 95 %": st.column_config.TextColumn("95 % interval", width=130) for heading in headings},

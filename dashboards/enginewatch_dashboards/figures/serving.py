@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from enginewatch_dashboards import format as fmt
+from enginewatch_dashboards.figures import spread
 from enginewatch_dashboards.figures.sketch import Part, Sketch
-from enginewatch_dashboards.figures.style import SMALL_SIZE, float_array, hover, log_axis, text_array
+from enginewatch_dashboards.figures.style import SMALL_SIZE, float_array, hover, text_array
 from enginewatch_dashboards.pareto import Estimate, Standing
 from enginewatch_dashboards.serving import Configuration, Level
 from enginewatch_dashboards.theme import CRIMSON, SERIES
@@ -27,12 +29,14 @@ FAINT = 0.35
 """Opacity of a line none of whose levels counts."""
 DASHES = ("solid", "dash", "dot")
 FRONTIER_COLOUR = "rgba(125, 133, 144, 0.45)"
-LEGEND_ROW_PX, LEGEND_NAMES = 20, 3
-"""Height of a row of the legend, and about how many names fit one."""
+MAX_NAMED = 5
+"""Lines that the legend names; of more it has the numbers, and a list has the names."""
+LEGEND_ROW_PX, LEGEND_CHARS = 20, 70
+"""Height of a row of the legend, and characters of a name that fit one on a narrow page."""
+MAX_WORDS = 30
+"""Points above which none has its load beside it: the text over it and the table have it."""
 WORD_PLACES = ("top right", "bottom left")
 """Where the loads stand in turn: off a falling line, and not on a neighbour's."""
-WIDE = 15.0
-"""Largest over smallest value from which an axis is logarithmic."""
 STANDING_WORDS = {
     Standing.FRONTIER: "on the frontier",
     Standing.NEAR: "beaten, within its interval",
@@ -44,27 +48,36 @@ def frontier(lines: Sequence[Configuration], *, throughput: str, interactivity: 
     """Return throughput against interactivity with the Pareto frontier; each point carries its place as custom data.
 
     Args:
-        lines: At most ``MAX_LINES`` are drawn.
+        lines: At most ``MAX_LINES`` are drawn; more than ``MAX_NAMED`` have numbers.
         throughput: Key of the metric upward.
         interactivity: Key of the metric to the right.
         revision: See ``Sketch``.
     """
-    sketch = _sketch("Throughput against interactivity", lines, revision, height=460)
+    drawn = lines[:MAX_LINES]
+    sketch = _sketch("Throughput against interactivity", drawn, revision, height=460)
     _add_frontier(sketch, lines)
-    for place, line in enumerate(lines[:MAX_LINES]):
-        shown = [level for level in line.levels if level.throughput is not None and level.interactivity is not None]
-        told = [_told(line, level, interactivity, throughput) for level in shown]
+    shown = [(line, [level for level in line.levels if _is_placed(level)]) for line in drawn]
+    xs = [_bar(level, level.interactivity) for _, levels in shown for level in levels if level.interactivity]
+    ys = [_bar(level, level.throughput) for _, levels in shown for level in levels if level.throughput]
+    (x_axis, x_cut), (y_axis, y_cut) = spread.axis(xs, log=False), spread.axis(ys, log=False)
+    named = _named([level for _, levels in shown for level in levels], xs, ys, x_axis, y_axis)
+    for line, levels in shown:
+        told = [_told(line, level, interactivity, throughput) for level in levels]
         _add_line(
-            sketch, place, line, shown, told, x=lambda level: level.interactivity, y=lambda level: level.throughput
-        )
-    sketch.axis("xaxis", fmt.axis_title(interactivity).replace("↑", "→"), rangemode="tozero")
-    sketch.axis("yaxis", fmt.axis_title(throughput), rangemode="tozero")
+            sketch, line, levels, told, x=lambda level: level.interactivity, y=lambda level: level.throughput,
+            words=named, numbered=len(drawn) > MAX_NAMED,
+        )  # fmt: skip
+    sketch.axis("xaxis", fmt.axis_title(interactivity).replace("↑", "→"), **x_axis)
+    sketch.axis("yaxis", fmt.axis_title(throughput), **y_axis)
+    if x_cut or y_cut:
+        _say_cut(sketch)
     return sketch.figure()
 
 
 def against_load(
-    lines: Sequence[Configuration], metric: str, pick: Pick, *, title: str, limit: float | None = None, revision: str
-) -> go.Figure:
+    lines: Sequence[Configuration], metric: str, pick: Pick, *, title: str, limit: float | None = None, revision: str,
+    numbered: bool = False,
+) -> go.Figure:  # fmt: skip
     """Return one value of each level against the load.
 
     Args:
@@ -74,44 +87,74 @@ def against_load(
         title: Heading.
         limit: Drawn as a line, in the unit of the metric.
         revision: See ``Sketch``.
+        numbered: Whether the lines have numbers, since other charts of the page have more of them.
     """
-    sketch = _sketch(title, lines, revision, height=380)
+    drawn = lines[:MAX_LINES]
+    sketch = _sketch(title, drawn, revision, height=360, numbered=numbered)
     seen, loads = [], set()
-    for place, line in enumerate(lines[:MAX_LINES]):
+    for line in drawn:
         shown = [level for level in line.levels if pick(level) is not None and level.load is not None]
         told = [_told_one(line, level, metric, pick(level)) for level in shown]
-        _add_line(sketch, place, line, shown, told, x=_load, y=pick, words=False)
-        seen += [found.value for level in shown if (found := pick(level)) is not None]
+        _add_line(sketch, line, shown, told, x=_load, y=pick, numbered=numbered or len(drawn) > MAX_NAMED)
+        seen += [_bar(level, found) for level in shown if (found := pick(level)) is not None]
         loads |= {float(level.load) for level in shown if level.load is not None}
+    scale, cut = spread.axis(seen, limit=limit)
     if limit is not None:
         sketch.rule(y=limit, colour=CRIMSON, dash="dash")
-        wide = _is_wide([*seen, limit])  # then the words are placed by the logarithm, the line is not
+        wide = scale.get("type") == "log"  # then the words are placed by the logarithm, the line is not
         sketch.note(f"limit {limit:g} {fmt.metric_unit(metric)}", CRIMSON, x=0, xref="paper", xanchor="left",
                     y=np.log10(limit) if wide else limit, yanchor="bottom")  # fmt: skip
     kind = "concurrency (streams)" if not lines or lines[0].closed else "offered requests per second"
     sketch.axis("xaxis", f"{kind}, logarithmic", **_load_axis(sorted(loads)))
-    values = [*seen, *([] if limit is None else [limit])]
-    scale = {"range": [0, 104]} if fmt.metric_unit(metric) == "%" else _scale(values)
-    sketch.axis("yaxis", fmt.axis_title(metric), **scale)
+    share = fmt.metric_unit(metric) == "%"
+    sketch.axis("yaxis", fmt.axis_title(metric), **({"range": [0, 104]} if share else scale))
+    if cut and not share:
+        _say_cut(sketch)
     return sketch.figure()
 
 
-def _sketch(title: str, lines: Sequence[Configuration], revision: str, *, height: int) -> Sketch:
-    rows = -(-(min(len(lines), MAX_LINES) + 1) // LEGEND_NAMES)
-    top_px = 40 + LEGEND_ROW_PX * rows
-    return Sketch(title=title, revision=revision, height=height + LEGEND_ROW_PX * rows, top_px=top_px, right_px=24)
+def _sketch(
+    title: str, lines: Sequence[Configuration], revision: str, *, height: int, numbered: bool = False
+) -> Sketch:
+    """Return a figure whose legend stands below the axis titles, where it pushes neither title nor plot."""
+    rows = 1 if numbered or len(lines) > MAX_NAMED else sum(legend_name(line).count("<br>") + 1 for line in lines)
+    sketch = Sketch(title=title, revision=revision, height=height + LEGEND_ROW_PX * rows, top_px=56, right_px=24)
+    sketch.layout["legend"] = {"yref": "container", "y": 0, "yanchor": "bottom"}
+    return sketch
+
+
+def legend_name(line: Configuration) -> str:
+    """Return a name in rows that fit a narrow page."""
+    return "<br>".join(textwrap.wrap(line.name, LEGEND_CHARS))
+
+
+def _say_cut(sketch: Sketch) -> None:
+    sketch.note("an interval runs off the axis: its ends are in the table", x=1, xref="paper", xanchor="right", y=1,
+                yref="paper", yanchor="bottom", yshift=4)  # fmt: skip
+
+
+def _is_placed(level: Level) -> bool:
+    return level.throughput is not None and level.interactivity is not None
+
+
+def _bar(level: Level, found: Estimate) -> Estimate:
+    """Return what is drawn of a value: what does not count has no interval."""
+    return found if level.counts else Estimate(value=found.value)
+
+
+def _named(
+    levels: Sequence[Level], xs: Sequence[Estimate], ys: Sequence[Estimate], x_axis: Part, y_axis: Part
+) -> frozenset[str]:
+    """Return the first runs of the levels that have room for their load beside them."""
+    if not levels or len(levels) > MAX_WORDS:
+        return frozenset()
+    places = [one.value for one in xs], [one.value for one in ys]
+    chosen = spread.with_room(*places, x_axis["range"], y_axis["range"])
+    return frozenset(levels[index].run_ids[0] for index in chosen)
 
 
 def _load(level: Level) -> Estimate | None:
     return None if level.load is None else Estimate(value=level.load)
-
-
-def _is_wide(values: Sequence[float]) -> bool:
-    return bool(values) and min(values) > 0 and max(values) > WIDE * min(values)
-
-
-def _scale(values: Sequence[float]) -> Part:
-    return log_axis(min(values), max(values)) if _is_wide(values) else {"rangemode": "tozero"}
 
 
 def _load_axis(loads: Sequence[float]) -> Part:
@@ -143,16 +186,17 @@ def _add_frontier(sketch: Sketch, lines: Sequence[Configuration]) -> None:
 
 
 def _add_line(
-    sketch: Sketch, place: int, line: Configuration, levels: Sequence[Level], told: Sequence[str], *, x: Pick, y: Pick,
-    words: bool = True,
+    sketch: Sketch, line: Configuration, levels: Sequence[Level], told: Sequence[str], *, x: Pick, y: Pick,
+    words: Collection[str] = (), numbered: bool = False,
 ) -> None:  # fmt: skip
     """Draw one configuration: its line, the points with intervals, single runs, and what does not count."""
+    place, name = line.place, str(line.place + 1) if numbered else legend_name(line)
     colour, dash = HUES[place % len(HUES)], DASHES[place // len(HUES) % len(DASHES)]
     xs = float_array([found.value if (found := x(level)) else None for level in levels])
     ys = float_array([found.value if (found := y(level)) else None for level in levels])
     counted = np.array([level.counts for level in levels], dtype=bool)
     joined = counted if counted.any() else ~counted
-    sketch.trace("scatter", x=xs[joined], y=ys[joined], mode="lines", name=line.name, legendgroup=line.name,
+    sketch.trace("scatter", x=xs[joined], y=ys[joined], mode="lines", name=name, legendgroup=line.name,
                  line={"color": colour, "width": 1.8, "dash": dash}, opacity=1.0 if counted.any() else FAINT,
                  hoverinfo="skip")  # fmt: skip
     kinds = (
@@ -172,7 +216,7 @@ def _add_line(
             x=xs[chosen],
             y=ys[chosen],
             mode="markers+text" if words else "markers",
-            text=text_array([level.word for level in mine]) if words else None,
+            text=text_array([level.word if level.run_ids[0] in words else "" for level in mine]) if words else None,
             textposition=[WORD_PLACES[index % len(WORD_PLACES)] for index in chosen],
             textfont={"size": SMALL_SIZE, "color": colour},
             cliponaxis=False,
