@@ -121,7 +121,8 @@ def serving(store: Path) -> Iterator[str]:
 
 def settle(page: Page) -> None:
     """Wait until the page has been drawn and nothing moves any more."""
-    page.get_by_role("navigation").first.wait_for(timeout=MAX_WAIT_MS)
+    # A narrow page folds it away.
+    page.locator("nav").first.wait_for(state="attached", timeout=MAX_WAIT_MS)
     page.wait_for_function("() => !document.querySelector('[data-stale=\"true\"]')", timeout=MAX_WAIT_MS)
     page.wait_for_function(_DRAWN, timeout=MAX_WAIT_MS)
     page.evaluate(_SETTLED, QUIET_MS)
