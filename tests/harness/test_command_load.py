@@ -597,3 +597,20 @@ def test_at_any_width_the_state_has_room_and_more_width_shows_no_less(load_run):
         assert len(table.columns) >= shown
         shown = len(table.columns)
     assert shown == len(load_rows.columns_of(rows, with_slo=True)) + 1
+
+
+def test_a_narrow_table_keeps_the_rate_that_was_achieved_and_whole_reasons(load_run):
+    cases = {"r5": LoadSpec(mode="poisson", rate_rps=5.0, concurrency=64)}
+    values = {
+        "ttft_p50_ms": 1234.5,
+        "ttft_p99_ms": 2345.6,
+        "itl_p50_ms": 12.3,
+        "itl_p99_ms": 123.4,
+        "requests_s": 4.567,
+    }
+    rows = load_rows.rows_of([load_run("r5", reasons=("host_busy", "tail_undersampled"), **values)], cases)
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(load_rows.table_of(rows, with_slo=False, width=80))
+    text = console.export_text()
+    assert "4.567" in text
+    assert "tail_undersampled" in text

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from enginewatch_db.model import RunRecord, RunStatus
-from enginewatch_db.text_columns import fitting
+from enginewatch_db.text_columns import fitting, longest_word
 from enginewatch_harness.commands.load_cases import level_of, value_of
 from enginewatch_harness.load.frontier import Located, Operating
 from enginewatch_harness.load.spec import LoadSpec
@@ -126,13 +126,17 @@ def table_of(
     shown = Table(show_edge=False, pad_edge=False, title=title, title_justify="left")
     columns = columns_of(rows, with_slo=with_slo)
     texts = {name: [_heading(name), *cells] for name, cells in columns.items()}
-    chosen = fitting(texts, width, first_to_go=FIRST_TO_GO, separator=SEPARATOR, reserved=STATE_WIDTH + SEPARATOR)
+    states = [(now or {}).get(row.case_key) or state_of(row) for row in rows]
+    state_width = max(STATE_WIDTH, longest_word(states))
+    # Of an offered rate, what was achieved of it is the point.
+    offered = any(row.level.endswith("req/s") for row in rows)
+    leaving = [name for name in FIRST_TO_GO if not (offered and name == "req/s")]
+    chosen = fitting(texts, width, first_to_go=leaving, separator=SEPARATOR, reserved=state_width + SEPARATOR)
     for name in chosen:
         shown.add_column(_heading(name), justify="left" if name == "load" else "right", no_wrap=True)
     shown.add_column("state", overflow="fold")
-    for idx, row in enumerate(rows):
-        running = (now or {}).get(row.case_key)
-        shown.add_row(*(columns[name][idx] for name in chosen), escape(running or state_of(row)))
+    for idx, state in enumerate(states):
+        shown.add_row(*(columns[name][idx] for name in chosen), escape(state))
     return shown
 
 
