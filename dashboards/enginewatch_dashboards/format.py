@@ -208,5 +208,5 @@ def sentence(text: str) -> str:
 
 
 def _is_code(text: str) -> bool:
-    # A bracket would end the coloured span that the sentence may stand in.
-    return bool(text.strip()) and not set("[]\n") & set(text)
+    # A bracket would end the coloured span that the sentence may stand in; a backslash would guard the closing sign.
+    return bool(text.strip()) and not set("[]\\\n") & set(text)

@@ -18,7 +18,7 @@ BEYOND, LOG_BEYOND = 2.5, 5.0
 times as far and would press all points together."""
 ROOM, LOG_ROOM = 1.06, 1.25
 """Room between the outermost end and the edge of the plot."""
-NEAR_X, NEAR_Y = 0.045, 0.06
+NEAR_X, NEAR_Y = 0.03, 0.06
 """Shares of an axis within which two words would lie on each other."""
 
 
