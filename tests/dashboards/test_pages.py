@@ -398,6 +398,7 @@ def test_run_lets_one_choose_between_gpus(open_page, seed, workspace):
 def test_why_leaves_out_what_the_columns_beside_it_say():
     told = "latency_p50_ms rose from 1.0 ms to 1.2 ms: +20 % [-1.0 %, +40 %] (95 %, 5 against 5 runs); about 9 runs"
     assert short_why("latency_p50_ms", told) == "about 9 runs"
+    assert short_why("latency_p50_ms", told.replace("); ", "), ")) == "about 9 runs"
     assert short_why("ttft_p50_ms", told) == told
     assert short_why("latency_p50_ms", "new case: the baseline does not have it") == (
         "new case: the baseline does not have it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ from enginewatch_db.model import SEVERITY, Verdict
 
 ROW_PX, WHY_PX, WHY_CHARS, MAX_PX = 66, 330, 48, 640
 """A reason longer than its column is wrapped: Streamlit does so in rows of more than 4 rem."""
+
+_CHANGE = re.compile(r".*? runs\)(; |, )")
+"""What happened, up to what follows from it."""
 
 
 def verdict_counts(verdicts: Sequence[dict[str, Any]], chosen: str | None) -> Verdict | None:
@@ -68,8 +72,8 @@ def verdict_list(verdicts: Sequence[dict[str, Any]], only: Verdict | None) -> No
 
 def short_why(metric: str, why: str) -> str:
     """Return why a verdict was made, without the change that stands in the columns beside it."""
-    head, found, rest = why.partition("); ")
-    return rest if found and head.startswith(metric) else why
+    told = _CHANGE.match(why)
+    return why[told.end() :] if told and why.startswith(metric) else why
 
 
 def _runs(row: Mapping[str, Any]) -> str:
