@@ -18,14 +18,10 @@ from enginewatch_ci.phrasing import count, listed, percent, quantity
 from enginewatch_ci.policy import LimitName, Policy
 from enginewatch_ci.stats import one_sample
 from enginewatch_db.model import Comparison, Finding, FindingKind, Json, Severity, Verdict
-from enginewatch_db.quantile import TAIL_MIN_SAMPLES
+from enginewatch_db.quantile import P99_MIN_SAMPLES, TAIL_MIN_SAMPLES
 
 UNIT_SOURCES = frozenset({"gpm", "dcgm_prof", "cupti_pm"})
 """Sources that count cycles of the hardware units. ``nvml_util`` counts time with any kernel, and never enters."""
-
-
-P99_MIN_SAMPLES = 100
-"""Below, no sample need lie beyond the 99th percentile: the value is the slowest one or two, not a quantile."""
 
 
 class LimitState(StrEnum):

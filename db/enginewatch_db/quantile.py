@@ -15,6 +15,9 @@ TAIL_SHARE = 0.02
 """Share of the slowest samples whose mean is the tail (shared finding: less noisy than p99)."""
 
 MIN_SAMPLES = 20
+P99_MIN_SAMPLES = 100
+"""Below, no sample need lie beyond the 99th percentile: the value is the slowest one or two, not a quantile."""
+
 TAIL_MIN_SAMPLES = 1_000
 
 

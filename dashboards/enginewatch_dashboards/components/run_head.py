@@ -11,6 +11,7 @@ from enginewatch_dashboards.components.verdict import badge_text
 from enginewatch_dashboards.data import Row
 from enginewatch_dashboards.state import RunsState, RunState, ServingState, TrendState
 from enginewatch_dashboards.theme import run_look
+from enginewatch_db.quantile import P99_MIN_SAMPLES
 
 MAIN = (
     "latency_p50_ms",
@@ -26,8 +27,6 @@ MAIN = (
 )
 """Metrics at the top, in this order, as far as the run has them."""
 MAX_MAIN = 7
-P99_MIN = 100
-"""Values below which a p99 is their largest one."""
 
 
 def head(data: RunData, state: RunState) -> None:
@@ -66,7 +65,7 @@ def _small(row: Row) -> str:
 
 def _is_extreme(row: Row) -> bool:
     """Return whether a p99 is only the largest of few values: one of them lies beyond it at best."""
-    return row["metric"].endswith("_p99_ms") and row["n"] is not None and row["n"] < P99_MIN
+    return row["metric"].endswith("_p99_ms") and row["n"] is not None and row["n"] < P99_MIN_SAMPLES
 
 
 def _noun(metric: str) -> str:

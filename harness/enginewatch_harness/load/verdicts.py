@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enginewatch_db.quantile import MIN_SAMPLES, TAIL_MIN_SAMPLES
+from enginewatch_db.quantile import MIN_SAMPLES, P99_MIN_SAMPLES, TAIL_MIN_SAMPLES
 from enginewatch_db.validity import Reason
 from enginewatch_harness.load.arrays import LoadArrays
 from enginewatch_harness.load.metrics import NS_PER_MS, ClientStats
@@ -28,9 +28,6 @@ DISTURBS_SHARE = 0.10
 
 LEAST_REQUESTS = 6
 """The fewest samples whose median has an interval of 95 % with both ends."""
-
-P99_REQUESTS = 100
-"""Below, not one request lies beyond the 99th percentile."""
 
 COUNTS_DISAGREE_PCT = 2.0
 
@@ -175,7 +172,7 @@ def few_samples(arrays: LoadArrays) -> Reason | None:
     gaps = int(np.diff(arrays.offsets)[arrays.chosen].sum())
     if n < LEAST_REQUESTS or (n < MIN_SAMPLES and gaps < TAIL_MIN_SAMPLES):
         return Reason(code="too_few_samples", detail=f"{n} completed requests with {gaps} gaps between tokens")
-    if n < P99_REQUESTS:
+    if n < P99_MIN_SAMPLES:
         detail = f"{n} completed requests: p99 of TTFT, TPOT and E2E rests on the slowest one or two"
         return Reason(code="tail_undersampled", detail=detail)
     return None
