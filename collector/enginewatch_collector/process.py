@@ -79,7 +79,7 @@ class CollectorProcess:
         collector = cls(process, out_dir)
         try:
             collector._await_ready()
-        except BaseException:
+        except BaseException:  # raised again: whatever ends the waiting, Ctrl-C included, leaves no child behind
             collector.kill()
             raise
         return collector

@@ -88,7 +88,7 @@ def write(spool: Path, record: RunRecord, tables: dict[str, pa.Table]) -> Path:
                 remedy="free some space, then `enginewatch run PLAN --resume`",
             ) from error
         raise StorageError(f"cannot write run {record.run_id} into {spool}: {error}") from error
-    except BaseException:
+    except BaseException:  # raised again: whatever ends the writing, Ctrl-C included, leaves no half bundle behind
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return final

@@ -171,7 +171,7 @@ def insert(connection: duckdb.DuckDBPyConnection, bundle: Bundle) -> bool:
             ingested_at=datetime.now(UTC),
         )
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # raised again: whatever ends the transaction, Ctrl-C included, leaves nothing of it
         _rollback(connection)
         raise
     return True
