@@ -214,3 +214,26 @@ def test_a_budget_that_ends_while_levels_are_doubled_ends_in_an_answer():
     assert search.spent == 6
     assert isinstance(search.answer, NoKnee)
     assert search.answer.code == "still_growing"
+
+
+def test_noise_of_single_runs_that_hides_a_flat_end_is_looked_through():
+    """Throughputs of a real server, one run a level: 3.0 where 2 were offered makes all of it look like growth."""
+    first = {2.0: 3.0, 4.0: 3.667, 8.0: 8.833, 16.0: 8.0, 32.0: 8.667}
+    search = KneeSearch(limits=Limits(low=2, high=64, whole=False))
+    while len(search.points) < len(first):
+        asked = search.ask()
+        search.feed(asked, [first[run.level] for run in asked])
+    assert isinstance(search.answer, NoKnee)
+    while asked := search.ask():
+        search.feed(asked, [min(run.level, 9.0) for run in asked])
+    assert isinstance(search.answer, Knee)
+    assert search.answer.load == pytest.approx(9.0, rel=0.1)
+
+
+def test_a_server_that_grows_to_the_highest_load_is_not_measured_again():
+    search = KneeSearch(limits=Limits(low=1, high=64, whole=True, max_runs=30))
+    while asked := search.ask():
+        search.feed(asked, [run.level * 10.0 for run in asked])
+    assert isinstance(search.answer, NoKnee)
+    assert search.answer.code == "still_growing"
+    assert search.spent == 7

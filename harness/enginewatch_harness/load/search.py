@@ -14,6 +14,9 @@ from itertools import pairwise
 from enginewatch_harness.load.knee import Knee, NoKnee, Point, find_knee
 from enginewatch_harness.load.wilson import wilson_bounds
 
+FLAT_LEVELS = 2
+"""So many levels in a row that bring nothing more end the doubling."""
+
 COARSE_GAIN = 0.10
 """Doubling the load has stopped to help when it brings less than this, twice in a row."""
 
@@ -117,7 +120,7 @@ class KneeSearch:
         useless = value is None or value < best * (1 + COARSE_GAIN)
         self._flat = self._flat + 1 if useless else 0
         self._next = level * 2
-        return self._flat < 2
+        return self._flat < FLAT_LEVELS
 
     def _refinement(self) -> list[float]:
         answer, limits = self.answer, self.limits
@@ -125,13 +128,18 @@ class KneeSearch:
             if self._refined and answer.half_width_rel <= limits.tolerance:
                 return []
             wanted = [answer.load * factor for factor in (*SPREAD, *(ANCHORS if self._refined % 2 else ()))]
-        elif answer is not None and self._refined < 2 and answer.code in ("too_few_levels", "no_bend"):
+        elif isinstance(answer, NoKnee) and self._refined < 2 and self._may_be_noise(answer):
             # Too little to see a bend: repeat the levels, and put new ones between them.
             loads = sorted({point.load for point in self.points})
             wanted = [*loads, *(math.sqrt(a * b) for a, b in pairwise(loads))]
         else:
             return []
         return list(dict.fromkeys(limits.level(value) for value in wanted))
+
+    def _may_be_noise(self, answer: NoKnee) -> bool:
+        """Return whether more runs could still show a knee: one run a level may hide a bend."""
+        flat_at_the_end = self._flat >= FLAT_LEVELS
+        return answer.code in ("too_few_levels", "no_bend") or (answer.code == "still_growing" and flat_at_the_end)
 
     @property
     def settled(self) -> bool:
