@@ -138,8 +138,8 @@ class KneeSearch:
 
     def _may_be_noise(self, answer: NoKnee) -> bool:
         """Return whether more runs could still show a knee: one run a level may hide a bend."""
-        flat_at_the_end = self._flat >= FLAT_LEVELS
-        return answer.code in ("too_few_levels", "no_bend") or (answer.code == "still_growing" and flat_at_the_end)
+        # Growth up to a last level that brought nothing more is not believed of so few runs.
+        return answer.code in ("too_few_levels", "no_bend") or (answer.code == "still_growing" and self._flat > 0)
 
     @property
     def settled(self) -> bool:
