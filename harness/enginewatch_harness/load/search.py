@@ -113,14 +113,12 @@ class KneeSearch:
             self._next = level
             return True
         self._nothing = 0
-        if level >= self.limits.high * (1 - 1e-9):
-            return False
         best = max((point.throughput for point in self.points if point.load < level), default=0.0)
         # A level at which nothing works is beyond the knee, as one that brings nothing more is.
         useless = value is None or value < best * (1 + COARSE_GAIN)
         self._flat = self._flat + 1 if useless else 0
         self._next = level * 2
-        return self._flat < FLAT_LEVELS
+        return self._flat < FLAT_LEVELS and level < self.limits.high * (1 - 1e-9)
 
     def _refinement(self) -> list[float]:
         answer, limits = self.answer, self.limits
