@@ -25,6 +25,7 @@ class MetricKind(StrEnum):
     BUILD = "build"
     ACCURACY = "accuracy"
     CONTROL = "control"
+    DIAGNOSTIC = "diagnostic"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +152,13 @@ _DEFS: list[MetricDef] = [
     _one("output_rel_l2", "1", _L, MetricKind.ACCURACY, "|output - fp32 output| / |fp32 output|."),
     _one("output_max_abs", "1", _L, MetricKind.ACCURACY, "Largest difference from the fp32 output."),
     _one("output_cosine", "1", _H, MetricKind.ACCURACY, "Cosine between the output and the fp32 output."),
+    _one(
+        "output_top1_agreement_pct",
+        "%",
+        _H,
+        MetricKind.ACCURACY,
+        "Share of rows whose largest output is at the same place as in the fp32 output.",
+    ),
     _one("host_sentinel_ms", "ms", _I, MetricKind.CONTROL, "A fixed piece of CPU work: the host's own speed."),
     _one("cpu_util_mean_pct", "%", _I, MetricKind.TELEMETRY, "Mean CPU utilisation over all cores."),
     _one("cpu_util_max_core_pct", "%", _I, MetricKind.TELEMETRY, "Mean utilisation of the busiest core."),

@@ -55,6 +55,8 @@ class Phase(StrEnum):
     WARMUP = "warmup"
     MEASURE = "measure"
     DRAIN = "drain"
+    PROFILE = "profile"
+    ACCURACY = "accuracy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +128,18 @@ class EngineRecord:
         realised_precision: What was read back from the artefact.
         fingerprint: Hash of its structure (layer types and dtypes); ``None`` where not read.
         details: Build options, versions, notes.
+        model: Name of the model in the plan.
+        model_sha256: Hash of the model file as given.
+        backend: The tool that built it.
+        tool_version: That tool's version.
+        device: Product name of the device that it was built for; ``None`` where it runs on any.
+        compute_capability: ``9.0``; ``None`` off NVIDIA GPUs.
+        precision: Requested precision.
+        shapes: Input shapes that it was built for.
+        build_number: Which of the builds of this key, from 0: builds are not deterministic, so a plan may ask for more.
+        built_at: When, ISO 8601 UTC.
+        peak_gpu_mem_mib: Most GPU memory that the build took.
+        peak_host_mem_mib: Most host memory that the build took.
     """
 
     engine_key: str
@@ -137,6 +151,18 @@ class EngineRecord:
     realised_precision: str | None = None
     fingerprint: str | None = None
     details: Json = field(default_factory=dict)
+    model: str | None = None
+    model_sha256: str | None = None
+    backend: str | None = None
+    tool_version: str | None = None
+    device: str | None = None
+    compute_capability: str | None = None
+    precision: str | None = None
+    shapes: Json = field(default_factory=dict)
+    build_number: int = 0
+    built_at: str | None = None
+    peak_gpu_mem_mib: float | None = None
+    peak_host_mem_mib: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

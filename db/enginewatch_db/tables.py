@@ -129,6 +129,35 @@ LAYERS = pa.schema(
         pa.field("median_ns", pa.int64()),
         pa.field("time_pct", pa.float64()),
         pa.field("source", pa.string()),  # trtexec | onnxruntime | ...
+        pa.field("input_dtype", pa.string()),
+        pa.field("output_dtype", pa.string()),
+        pa.field("format", pa.string()),  # memory formats, "in → out", as the tool words them
+        pa.field("input_shapes", pa.string()),  # "8x64x56x56, 64x64x3x3"
+        pa.field("output_shapes", pa.string()),
+        pa.field("input_tensors", pa.list_(pa.string())),
+        pa.field("output_tensors", pa.list_(pa.string())),
+        pa.field("origin", pa.list_(pa.string())),  # nodes of the source model that were fused into it
+        pa.field("weight_bytes", pa.int64()),
+        pa.field("bytes", pa.int64()),  # least memory traffic of one call: inputs, outputs and weights once
+        pa.field("flops", pa.int64()),  # of one call; a multiply-add is two
+    ]
+)
+
+KERNELS = pa.schema(
+    [
+        pa.field("kernel_idx", pa.int32(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("layer", pa.string()),  # layer that launched it, where NVTX tells
+        pa.field("calls", pa.int64()),
+        pa.field("total_ns", pa.int64()),
+        pa.field("mean_ns", pa.int64()),
+        pa.field("median_ns", pa.int64()),
+        pa.field("min_ns", pa.int64()),
+        pa.field("max_ns", pa.int64()),
+        pa.field("time_pct", pa.float64()),
+        pa.field("grid", pa.string()),
+        pa.field("block", pa.string()),
+        pa.field("source", pa.string()),  # nsys | cupti | torch | ...
     ]
 )
 
@@ -138,6 +167,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "server_samples": SERVER_SAMPLES,
     "telemetry": TELEMETRY,
     "layers": LAYERS,
+    "kernels": KERNELS,
 }
 """Table name in the bundle and in the store → its columns there (the store adds ``run_id`` in front)."""
 

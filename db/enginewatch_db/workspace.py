@@ -64,6 +64,11 @@ class Workspace:
         return self.root / "engines"
 
     @property
+    def cache(self) -> Path:
+        """What is addressed by the hash of all that it depends on, and can be made again: may be deleted."""
+        return self.root / "cache"
+
+    @property
     def work(self) -> Path:
         """Scratch folders of running runs, with their logs."""
         return self.root / "work"

@@ -59,6 +59,9 @@ GPU_REASONS = frozenset({"power_capped", "thermally_throttled", "clocks_unstable
 """What the GPU suffers says nothing about a run on the CPU beside it."""
 
 
+_AFTERWARDS = frozenset({Phase.DRAIN, Phase.PROFILE, Phase.ACCURACY})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
     """What the collector brought; ``table`` has absolute monotonic times."""
@@ -232,8 +235,9 @@ def _exact_window(phases: tuple[PhaseMark, ...], window_ns: tuple[int, int]) -> 
     for mark in phases:
         if mark.name is Phase.MEASURE:
             exact.append(PhaseMark(name=mark.name, start_ns=start_ns, end_ns=end_ns))
-        elif mark.name is Phase.DRAIN:
-            exact.append(PhaseMark(name=mark.name, start_ns=end_ns, end_ns=max(end_ns, mark.end_ns)))
+        elif mark.name in _AFTERWARDS:
+            start = end_ns if mark.name is Phase.DRAIN else max(end_ns, mark.start_ns)
+            exact.append(PhaseMark(name=mark.name, start_ns=start, end_ns=max(end_ns, mark.end_ns)))
         else:
             exact.append(PhaseMark(name=mark.name, start_ns=mark.start_ns, end_ns=min(mark.end_ns, start_ns)))
     merged: dict[Phase, PhaseMark] = {}

@@ -20,6 +20,7 @@ from enginewatch_db.ingest import ingest
 from enginewatch_db.model import EngineRecord, Failure, Json, RunRecord
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness import assemble, events, preflight, provenance
+from enginewatch_harness.accuracy.check import ELSEWHERE
 from enginewatch_harness.backends.base import Job
 from enginewatch_harness.engine_cache import obtain
 from enginewatch_harness.journal import Journal
@@ -268,9 +269,7 @@ class _Session:
         engine, engine_path = self.engines.get(str(item.engine_key), (None, None))
         collector = self._start_collector(scratch)
         try:
-            work = WorkOrder(
-                action="measure", backend=item.case.backend, job=_job(item), engine=engine, engine_path=engine_path
-            )
+            work = self._order(item, engine, engine_path)
             result, followed = run_worker(
                 scratch,
                 work,
@@ -311,6 +310,30 @@ class _Session:
         )
         shutil.rmtree(scratch, ignore_errors=True)
         return record, dict(tables)
+
+    def _order(self, item: Prepared, engine: EngineRecord | None, engine_path: Path | None) -> WorkOrder:
+        job = _job(item)
+        fresh = (item.case.key, engine.engine_sha256 if engine else None) not in self._looked_into()
+        wanted = bool(job.options.get("accuracy", True))
+        return WorkOrder(
+            action="measure",
+            backend=item.case.backend,
+            job=job,
+            engine=engine,
+            engine_path=engine_path,
+            profile=fresh and bool(job.options.get("profile", True)),
+            accuracy=fresh and wanted,
+            no_accuracy=ELSEWHERE if wanted else "switched off by the option accuracy = false",
+            cache_dir=self.workspace.cache,
+        )
+
+    def _looked_into(self) -> set[tuple[str, str | None]]:
+        """Return which engines a measured run of this session has looked into."""
+        return {
+            (record.case_key, record.engine.engine_sha256 if record.engine else None)
+            for record in self.records
+            if record.failure is None
+        }
 
     def _start_collector(self, scratch: Path) -> CollectorProcess | None:
         settings = self.request.plan.collector

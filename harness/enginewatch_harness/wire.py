@@ -31,6 +31,10 @@ class WorkOrder:
         job: The case.
         engine: The engine to measure; ``None`` where the backend has none.
         engine_path: Where the engine lies, or is to be built.
+        profile: Look inside after measuring.
+        accuracy: Compare the outputs with the fp32 reference's after measuring.
+        no_accuracy: Why not, in words, where ``accuracy`` is false.
+        cache_dir: Folder for what is addressed by its hash; see ``Context``.
     """
 
     action: str
@@ -38,6 +42,10 @@ class WorkOrder:
     job: Job
     engine: EngineRecord | None = None
     engine_path: Path | None = None
+    profile: bool = False
+    accuracy: bool = False
+    no_accuracy: str = "not asked for"
+    cache_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

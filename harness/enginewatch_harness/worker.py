@@ -7,12 +7,16 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from enginewatch_db.errors import BackendError, EnginewatchError
+from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import Failure, Phase
 from enginewatch_harness import sentinel
-from enginewatch_harness.backends.base import Context
+from enginewatch_harness.accuracy.check import check
+from enginewatch_harness.accuracy.compare import absent_accuracy
+from enginewatch_harness.backends.base import Context, Infers, Measurement, Profiles
 from enginewatch_harness.lean import leave_out_pandas
 from enginewatch_harness.process import die_with_parent
 from enginewatch_harness.registry import backend
@@ -33,6 +37,7 @@ def work(folder: Path) -> WorkResult:
             t0_ns=time.monotonic_ns(),
             enter=lambda phase: emit(phase=phase),
             progress=lambda n, median_ms: emit(n=n, median_ms=median_ms),
+            cache_dir=order.cache_dir,
         )
         emit(t0_ns=context.t0_ns)
         try:
@@ -55,7 +60,40 @@ def _measure(order: WorkOrder, context: Context, emit: Callable[..., None]) -> W
     measurement = backend(order.backend).measure(order.job, order.engine, order.engine_path, context)
     emit(phase=Phase.DRAIN)
     after = sentinel.sample()
-    return WorkResult(measurement=measurement, sentinel_ns=tuple(before + after))
+    return WorkResult(measurement=_look_inside(order, measurement, context), sentinel_ns=tuple(before + after))
+
+
+def _look_inside(order: WorkOrder, measurement: Measurement, context: Context) -> Measurement:
+    """Add the profile and the accuracy, after everything that is timed."""
+    tool = backend(order.backend)
+    if order.profile and isinstance(tool, Profiles):
+        context.enter(Phase.PROFILE)
+        measurement = _with_profile(order, tool, measurement, context)
+    if isinstance(tool, Infers):
+        measurement = replace(measurement, metrics=(*measurement.metrics, *_accuracy(order, tool, context)))
+    return measurement
+
+
+def _with_profile(order: WorkOrder, tool: Profiles, measurement: Measurement, context: Context) -> Measurement:
+    try:
+        found = tool.profile(order.job, order.engine, order.engine_path, context)
+    except BackendError as error:
+        # It explains a result and is none: the measurement stands without it.
+        return replace(measurement, notes=(*measurement.notes, f"no profile: {error.message}"))
+    return replace(
+        measurement,
+        tables={**measurement.tables, **found.tables},
+        metrics=(*measurement.metrics, *found.metrics),
+        realised_precision=found.realised_precision or measurement.realised_precision,
+        notes=(*measurement.notes, *found.notes),
+    )
+
+
+def _accuracy(order: WorkOrder, tool: Infers, context: Context) -> tuple[MetricValue, ...]:
+    if not order.accuracy:
+        return absent_accuracy(order.no_accuracy)
+    context.enter(Phase.ACCURACY)
+    return check(tool, order.job, order.engine, order.engine_path, context)
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 from enginewatch_db.errors import FAILURE_CODES, MeasurementError
 from enginewatch_harness.backends import ort_loop
-from enginewatch_harness.backends.ort_accuracy import accuracy_metrics, not_finite
+from enginewatch_harness.accuracy.compare import accuracy_metrics, not_finite
 from enginewatch_harness.backends.ort_bf16 import convert_to_bf16
 from enginewatch_harness.backends.ort_errors import classify, shorten
 from enginewatch_harness.backends.ort_graph import read_graph

@@ -18,7 +18,9 @@ from enginewatch_db.validity import Reason
 from enginewatch_harness.load.spec import LoadSpec
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,12 +119,32 @@ class Context:
         t0_ns: Origin of the run's times (``time.monotonic_ns``).
         enter: Call when a phase begins; the one before ends there.
         progress: Call now and then with the samples so far and the running median in ms.
+        cache_dir: Folder that outlives the run, for what is addressed by the hash of all that it depends on
+            (converted models, reference outputs); ``None``: keep nothing.
     """
 
     work_dir: Path
     t0_ns: int
     enter: Callable[[Phase], None]
     progress: Callable[[int, float | None], None]
+    cache_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profiled:
+    """What looking inside brought, long after the measurement.
+
+    Attributes:
+        tables: ``layers`` and ``kernels``, by the names of ``enginewatch_db.tables.SCHEMAS``.
+        metrics: What only a profiler can tell.
+        realised_precision: Read back with times at hand; ``None`` where the tool does not tell.
+        notes: Free text for the provenance.
+    """
+
+    tables: dict[str, pa.Table] = field(default_factory=dict)
+    metrics: tuple[MetricValue, ...] = ()
+    realised_precision: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Backend(Protocol):
@@ -149,3 +171,26 @@ class ChoosesDevice(Protocol):
 
     def device_of(self, options: Json) -> str:
         """Return the product name of the device that a case with these options runs on, as far as it is known."""
+
+
+@runtime_checkable
+class Profiles(Protocol):
+    """A backend that can say where the time goes. Called after the measurement, once per engine and session."""
+
+    def profile(self, job: Job, engine: EngineRecord | None, engine_path: Path | None, context: Context) -> Profiled:
+        """Time layers or kernels in a process or session of its own. Raises ``BackendError``; the run then stands."""
+
+
+@runtime_checkable
+class Infers(Protocol):
+    """A backend that can answer given inputs, so that its outputs can be compared with the fp32 reference."""
+
+    def infer(
+        self,
+        job: Job,
+        engine: EngineRecord | None,
+        engine_path: Path | None,
+        inputs: dict[str, NDArray[np.generic]],
+        context: Context,
+    ) -> dict[str, NDArray[np.generic]]:
+        """Return the outputs by name for one inference, untimed. Raises ``BackendError``; the run then stands."""

@@ -20,8 +20,8 @@ from enginewatch_db.errors import BackendError, MeasurementError
 from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import EngineRecord, Json, Phase
 from enginewatch_db.tables import conform
-from enginewatch_harness.backends.base import Availability, Context, Job, Measurement
-from enginewatch_harness.backends.ort_accuracy import absent_accuracy, accuracy_metrics, not_finite
+from enginewatch_harness.accuracy.compare import not_finite
+from enginewatch_harness.backends.base import Availability, Context, Job, Measurement, Profiled
 from enginewatch_harness.backends.ort_convert import Conversion, convert, load_model
 from enginewatch_harness.backends.ort_errors import translated
 from enginewatch_harness.backends.ort_graph import read_graph
@@ -30,7 +30,7 @@ from enginewatch_harness.backends.ort_loop import Window, delayed, measure, warm
 from enginewatch_harness.backends.ort_options import CPU_PROVIDER, OrtOptions, parse_options
 from enginewatch_harness.backends.ort_probe import working_precisions
 from enginewatch_harness.backends.ort_profile import layers_from_trace
-from enginewatch_harness.backends.ort_session import open_session, reference_options
+from enginewatch_harness.backends.ort_session import open_session
 from enginewatch_harness.provenance import cpu_device
 
 _PROFILE_INFERENCES = 20
@@ -155,14 +155,11 @@ class OnnxRuntimeBackend:
                 code="output_not_finite",
                 remedy="check the precision and the weights",
             )
-        tables = {"latency_samples": _samples(window, context.t0_ns)}
-        if options.profile:
-            tables["layers"] = self.profile(job, path, context)
         load_time = MetricValue(metric="load_time_s", value=load_time_s)
         return Measurement(
-            tables=tables,
+            tables={"latency_samples": _samples(window, context.t0_ns)},
             window_ns=(window.start_ns, window.end_ns),
-            metrics=(load_time, *_accuracy(job, options, inputs, outputs)),
+            metrics=(load_time,),
             realised_precision=_realised(engine, path),
             effective_options=options.effective(),
             versions=_versions(),
@@ -170,27 +167,47 @@ class OnnxRuntimeBackend:
             counts={"inferences": float(len(window.latencies))},
         )
 
-    def profile(self, job: Job, engine_path: Path, context: Context) -> pa.Table:
-        """Return kernel times per node (``tables.LAYERS``) from onnxruntime's profiler, in a session of its own.
+    def profile(self, job: Job, engine: EngineRecord | None, engine_path: Path | None, context: Context) -> Profiled:
+        """Return kernel times per node from onnxruntime's profiler, in a session of its own.
 
         Raises:
             BackendError: As in ``measure``; ``no_samples`` when the profiler wrote nothing.
         """
         options = parse_options(job.options)
+        path = engine_path or job.model_path
         context.work_dir.mkdir(parents=True, exist_ok=True)
         session = open_session(
-            engine_path,
+            path,
             options,
             precision=job.precision,
             optimization="disable",
             profile_prefix=context.work_dir / "onnxruntime-profile",
         )
-        with translated(model=engine_path, precision=job.precision):
+        with translated(model=path, precision=job.precision):
             binding = _bind(session, _inputs(session, job))
             for _ in range(_PROFILE_INFERENCES):
                 session.run_with_iobinding(binding)
             trace = Path(session.end_profiling())
-        return layers_from_trace(trace.read_text(encoding="utf-8", errors="replace"))
+        return Profiled(tables={"layers": layers_from_trace(trace.read_text(encoding="utf-8", errors="replace"))})
+
+    def infer(
+        self,
+        job: Job,
+        engine: EngineRecord | None,
+        engine_path: Path | None,
+        inputs: dict[str, NDArray[np.generic]],
+        context: Context,
+    ) -> dict[str, NDArray[np.generic]]:
+        """Return the engine's outputs by name.
+
+        Raises:
+            BackendError: As in ``measure``.
+        """
+        path = engine_path or job.model_path
+        session = open_session(path, parse_options(job.options), precision=job.precision, optimization="disable")
+        names = [item.name for item in session.get_outputs()]
+        with translated(model=path, precision=job.precision):
+            return dict(zip(names, session.run(names, inputs), strict=True))
 
 
 def _inputs(session: Any, job: Job) -> dict[str, NDArray[Any]]:  # noqa: ANN401 - onnxruntime ships no types
@@ -232,23 +249,6 @@ def _samples(window: Window, t0_ns: int) -> pa.Table:
         "latency_samples",
         pa.table({"start_ns": starts, "latency_ns": np.frombuffer(window.latencies, np.int64)}),
     )
-
-
-def _accuracy(
-    job: Job, options: OrtOptions, inputs: dict[str, NDArray[Any]], outputs: list[NDArray[Any]]
-) -> tuple[MetricValue, ...]:
-    """Compare with the model as given, unoptimised, in fp32 on the CPU; long after the timed window."""
-    if not options.accuracy:
-        return absent_accuracy("switched off by the option accuracy = false")
-    try:
-        session = open_session(
-            job.model_path, reference_options(options.threads), precision="fp32", optimization="disable"
-        )
-        with translated(model=job.model_path, precision="fp32"):
-            reference = session.run(None, inputs)
-    except BackendError as error:
-        return absent_accuracy(f"the fp32 reference did not run: {error.message}")
-    return accuracy_metrics(outputs, reference)
 
 
 def _realised(engine: EngineRecord | None, path: Path) -> str | None:

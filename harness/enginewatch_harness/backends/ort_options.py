@@ -38,7 +38,7 @@ class OrtOptions:
     calibration_seed: int = 0
     per_channel: bool = True
     quantize_ops: tuple[str, ...] = ()
-    profile: bool = False
+    profile: bool = True
     inject_delay_ms: float = 0.0
     inject_delay_pct: float = 0.0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from enginewatch_db.errors import BackendError
 from enginewatch_harness.backends.ort_errors import translated
-from enginewatch_harness.backends.ort_options import CPU_PROVIDER, OrtOptions
+from enginewatch_harness.backends.ort_options import OrtOptions
 
 _ERRORS_ONLY = 3
 """Severity of onnxruntime's logger: its warnings say things about saved graphs that are meant here."""
@@ -79,8 +79,3 @@ def _fallback(provider: str, why: str) -> BackendError:
         code="provider_fallback",
         remedy="pip install onnxruntime-gpu and check its driver, or set provider to one that is here",
     )
-
-
-def reference_options(threads: int) -> OrtOptions:
-    """Return the options of the fp32 reference: CPU, no graph optimisation."""
-    return OrtOptions(threads=threads, provider=CPU_PROVIDER, graph_optimization="disable")

@@ -7,11 +7,9 @@ import os
 import time
 from pathlib import Path
 
-import pyarrow as pa
-
 from enginewatch_db.errors import BackendError, MeasurementError, NotAvailableError
 from enginewatch_db.model import EngineRecord, Json, Phase
-from enginewatch_harness.backends.base import Availability, Context, Job, Measurement
+from enginewatch_harness.backends.base import Availability, Context, Job, Measurement, Profiled
 from enginewatch_harness.backends.ort_convert import Conversion, convert
 from enginewatch_harness.backends.ort_options import OrtOptions
 from enginewatch_harness.backends.trtexec_command import (
@@ -36,7 +34,7 @@ from enginewatch_harness.backends.trtexec_results import (
 )
 from enginewatch_harness.onnx_inputs import read_inputs
 from enginewatch_harness.parse.trtexec_json import Profile, parse_profile
-from enginewatch_harness.parse.trtexec_layers import layers_table
+from enginewatch_harness.parse.trtexec_layers import layers_table, realised_precision
 from enginewatch_harness.parse.trtexec_log import judge_build, judge_run, parse_log
 from enginewatch_harness.process import ToolResult, run_tool
 
@@ -157,20 +155,23 @@ class TrtexecBackend:
             times=times,
             offset_ns=offset_ns,
             layers=read_layers(layers_path),
-            profile=_profile(tool, options, job, path, work_dir) if options.profile else None,
         )
         return measurement(outcome, engine, context.t0_ns)
 
-    def profile(self, job: Job, engine_path: Path, context: Context) -> pa.Table:
-        """Return times per layer (``tables.LAYERS``) from a process of their own.
+    def profile(self, job: Job, engine: EngineRecord | None, engine_path: Path | None, context: Context) -> Profiled:
+        """Return times per layer, from a process of their own.
 
         Raises:
             BackendError: With the code that the tool's own words stand for; ``no_samples``.
         """
         options = _options(job)
         work_dir = _folder(context)
-        found = _profile(find_tool(options.trtexec), options, job, _engine_file(engine_path), work_dir)
-        return layers_table(found, read_layers(work_dir / "trtexec-profile.layers.json"))
+        path = _engine_file(engine_path or job.model_path)
+        found = _profile(find_tool(options.trtexec), options, job, path, work_dir)
+        layers = read_layers(work_dir / "trtexec-profile.layers.json")
+        return Profiled(
+            tables={"layers": layers_table(found, layers)}, realised_precision=realised_precision(layers, found)
+        )
 
 
 def _run(command: list[str], work_dir: Path, prefix: str, timeout_s: float, exports: tuple[Path, ...]) -> ToolResult:

@@ -26,6 +26,7 @@ class TrtexecOptions:
         streams: Inferences in flight at once; above 1 latencies include waiting.
         build_timeout_s: A build that takes longer is stopped.
         profile: Time layers in a process of its own after measuring.
+        accuracy: Compare the outputs with the fp32 reference's after measuring.
     """
 
     trtexec: str | None = None
@@ -37,7 +38,8 @@ class TrtexecOptions:
     max_batch: int | None = None
     streams: int = 1
     build_timeout_s: float = 3600.0
-    profile: bool = False
+    profile: bool = True
+    accuracy: bool = True
 
 
 def parse_options(options: Json) -> TrtexecOptions:
@@ -59,4 +61,5 @@ def parse_options(options: Json) -> TrtexecOptions:
         streams=read.integer(options, "streams", default.streams, low=1),
         build_timeout_s=read.positive(options, "build_timeout_s", default.build_timeout_s),
         profile=read.flag(options, "profile", default.profile),
+        accuracy=read.flag(options, "accuracy", default.accuracy),
     )

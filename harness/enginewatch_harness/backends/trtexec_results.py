@@ -16,8 +16,7 @@ from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import EngineRecord
 from enginewatch_db.validity import Reason
 from enginewatch_harness.backends.base import Job, Measurement
-from enginewatch_harness.backends.ort_accuracy import absent_accuracy
-from enginewatch_harness.parse.trtexec_json import Profile, Times, latency_samples, parse_times
+from enginewatch_harness.parse.trtexec_json import Times, latency_samples, parse_times
 from enginewatch_harness.parse.trtexec_layers import (
     Layer,
     fingerprint,
@@ -48,7 +47,6 @@ class Outcome:
         times: The queries after the warm-up.
         offset_ns: Where the tool's time base lies on the monotonic clock.
         layers: Layer information; empty where there is none.
-        profile: Layer times from a process of their own; ``None`` where not asked for.
     """
 
     command: Sequence[str]
@@ -57,7 +55,6 @@ class Outcome:
     times: Times
     offset_ns: int
     layers: tuple[Layer, ...] = ()
-    profile: Profile | None = None
 
 
 def measurement(outcome: Outcome, engine: EngineRecord | None, t0_ns: int) -> Measurement:
@@ -70,20 +67,20 @@ def measurement(outcome: Outcome, engine: EngineRecord | None, t0_ns: int) -> Me
     """
     log, times = outcome.log, outcome.times
     tables = {"latency_samples": latency_samples(times, offset_ns=outcome.offset_ns - t0_ns)}
-    if outcome.layers or outcome.profile:
-        tables["layers"] = layers_table(outcome.profile, outcome.layers)
+    if outcome.layers:
+        tables["layers"] = layers_table(None, outcome.layers)
     start_ns = outcome.offset_ns + round(float(times.start_h2d_ms.min()) * 1e6)
     built_as = engine.realised_precision if engine else None
     return Measurement(
         tables=tables,
         window_ns=(start_ns, start_ns + round(times.walltime_s * 1e9)),
-        metrics=(_load_time(log), *absent_accuracy("trtexec measures with random inputs of its own")),
+        metrics=(_load_time(log),),
         reasons=(
             *outcome.reasons,
             *log.reasons(coefficient_of_variation_pct(times.compute_ms)),
             *_build_reasons(engine),
         ),
-        realised_precision=realised_precision(outcome.layers, outcome.profile) or built_as,
+        realised_precision=realised_precision(outcome.layers) or built_as,
         effective_options=log.options.effective(),
         versions={"tensorrt": log.version} if log.version else {},
         command=shlex.join(outcome.command),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from enginewatch_db.metrics import MetricValue
 
-ACCURACY_METRICS = ("output_rel_l2", "output_max_abs", "output_cosine")
+ACCURACY_METRICS = ("output_rel_l2", "output_max_abs", "output_cosine", "output_top1_agreement_pct")
 
 
 def accuracy_metrics(outputs: Sequence[NDArray[Any]], reference: Sequence[NDArray[Any]]) -> tuple[MetricValue, ...]:
@@ -19,6 +19,8 @@ def accuracy_metrics(outputs: Sequence[NDArray[Any]], reference: Sequence[NDArra
     Args:
         outputs: Outputs of the engine.
         reference: Outputs of the fp32 model, in the same order.
+
+    Top-1 agreement is over all rows (every dimension but the last) of the outputs that have any.
     """
     if [item.shape for item in outputs] != [item.shape for item in reference]:
         return absent_accuracy("the engine's outputs have other shapes than the fp32 model's")
@@ -35,7 +37,21 @@ def accuracy_metrics(outputs: Sequence[NDArray[Any]], reference: Sequence[NDArra
         _value("output_cosine", float(got @ want) / (norm_got * norm_want), got.size)
         if norm_want > 0 and norm_got > 0
         else _absent("output_cosine", "an output is all zeros"),
+        _top1(outputs, reference),
     )
+
+
+def _top1(outputs: Sequence[NDArray[Any]], reference: Sequence[NDArray[Any]]) -> MetricValue:
+    """Return the share of rows (all dimensions but the last) whose largest value is at the same place."""
+    pairs = [
+        (got, want)
+        for got, want in zip(outputs, reference, strict=True)
+        if want.ndim >= 2 and want.shape[-1] > 1 and want.size and np.issubdtype(want.dtype, np.floating)
+    ]
+    if not pairs:
+        return _absent("output_top1_agreement_pct", "no output has rows to take the largest value of")
+    same = np.concatenate([(got.argmax(axis=-1) == want.argmax(axis=-1)).ravel() for got, want in pairs])
+    return _value("output_top1_agreement_pct", 100.0 * float(same.mean()), same.size)
 
 
 def absent_accuracy(why: str) -> tuple[MetricValue, ...]:

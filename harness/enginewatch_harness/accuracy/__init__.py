@@ -1,0 +1,1 @@
+"""How far an engine's outputs are from the fp32 reference on the same inputs."""
