@@ -129,6 +129,9 @@ class PlanFile(_Table):
 
     name: Name
     repeats: int = Field(default=5, ge=1, le=1000, description="Runs of each case in a session.")
+    builds_per_case: int = Field(
+        default=1, ge=1, le=100, description="Builds of each engine; run r uses build r modulo this number."
+    )
     seed: int = Field(default=1, ge=0, description="Seed of the order, inputs, prompts and arrivals.")
     policy: str | None = Field(default=None, description="Policy file of the gate, relative to the plan file.")
     measure: MeasureTable = Field(default_factory=MeasureTable)
