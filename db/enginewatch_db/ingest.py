@@ -318,6 +318,7 @@ def _insert_run(connection: duckdb.DuckDBPyConnection, record: RunRecord) -> Non
         devices=json.dumps(list(record.devices)),
         provenance=dict(record.provenance),
         stage_s=dict(record.stage_s),
+        device_uuid=record.device_uuid,
     )
     _insert(
         connection,

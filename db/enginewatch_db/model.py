@@ -170,6 +170,7 @@ class RunRecord:
     """All of a run but its sample tables: the content of ``run.json``.
 
     Times on the monotonic clock are in ns; ``t0_ns`` is the run's origin. Wall times are ISO 8601 UTC.
+    ``device_uuid`` is the GPU or MIG slice that the run was bound to; ``None`` off GPUs.
     """
 
     run_id: str
@@ -196,6 +197,7 @@ class RunRecord:
     provenance: Json = field(default_factory=dict)
     session: Json = field(default_factory=dict)
     stage_s: dict[str, float] = field(default_factory=dict)
+    device_uuid: str | None = None
 
     @property
     def valid(self) -> bool:

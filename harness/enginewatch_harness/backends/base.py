@@ -60,6 +60,9 @@ class Job:
         load: How requests arrive; ``None`` for engines.
         options: Backend options of the plan (threads, optimisation level, ``inject_delay_ms`` in tests).
         seed: Seed of inputs, prompts and arrivals.
+        device_uuid: The GPU or MIG slice that the case is bound to: device 0 of the worker, by its environment;
+            ``None`` off GPUs.
+        device_name: Its product name; ``None`` off GPUs.
     """
 
     case_key: str
@@ -73,6 +76,8 @@ class Job:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     load: LoadSpec | None = None
     options: Json = field(default_factory=dict)
+    device_uuid: str | None = None
+    device_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +176,14 @@ class ChoosesDevice(Protocol):
 
     def device_of(self, options: Json) -> str:
         """Return the product name of the device that a case with these options runs on, as far as it is known."""
+
+
+@runtime_checkable
+class UsesGpu(Protocol):
+    """A backend that runs on one NVIDIA GPU, always or by its options: its cases are bound to one by UUID."""
+
+    def uses_gpu(self, options: Json) -> bool:
+        """Return whether a case with these options runs on one GPU. Must not raise: bad options are told later."""
 
 
 @runtime_checkable
