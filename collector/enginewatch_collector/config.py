@@ -42,6 +42,8 @@ class CollectorConfig:
                 "replay": None if options.replay is None else str(options.replay),
                 "replay_phase": options.replay_phase,
                 "seed": options.seed,
+                "gpu_uuid": options.gpu_uuid,
+                "gpu_instance": options.gpu_instance,
             }
         )
 
@@ -54,6 +56,8 @@ class CollectorConfig:
             replay=None if data["replay"] is None else Path(data["replay"]),
             replay_phase=data["replay_phase"],
             seed=data["seed"],
+            gpu_uuid=data["gpu_uuid"],
+            gpu_instance=data["gpu_instance"],
         )
         return cls(
             out_dir=Path(data["out_dir"]), backends=tuple(data["backends"]), rate_hz=data["rate_hz"], options=options

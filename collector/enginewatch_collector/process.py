@@ -45,6 +45,8 @@ class CollectorProcess:
         replay: Path | None = None,
         replay_phase: str | None = None,
         seed: int = 0,
+        gpu_uuid: str | None = None,
+        gpu_instance: int | None = None,
     ) -> CollectorProcess:
         """Start a collector and wait until it has made its first tick.
 
@@ -55,6 +57,8 @@ class CollectorProcess:
             replay: Recording to play back in place of a GPU.
             replay_phase: Phase of the recording; ``None`` for all of it.
             seed: Seed of the ``synthetic`` backend.
+            gpu_uuid: The one GPU to sample; ``None``: all that are visible.
+            gpu_instance: The MIG slice of that GPU; ``None``: the whole of it.
 
         Raises:
             UsageError: An unknown backend, or a rate outside the possible.
@@ -65,7 +69,12 @@ class CollectorProcess:
         out_dir.mkdir(parents=True, exist_ok=True)
         _remove_old_files(out_dir)
         options = BackendOptions(
-            owner_pid=os.getpid(), replay=replay and replay.absolute(), replay_phase=replay_phase, seed=seed
+            owner_pid=os.getpid(),
+            replay=replay and replay.absolute(),
+            replay_phase=replay_phase,
+            seed=seed,
+            gpu_uuid=gpu_uuid,
+            gpu_instance=gpu_instance,
         )
         config = CollectorConfig(out_dir=out_dir.absolute(), backends=backends, rate_hz=rate_hz, options=options)
         with (out_dir / files.LOG_FILE).open("wb") as log:

@@ -16,9 +16,8 @@ import pynvml
 
 from enginewatch_collector.backends import nvml_codes as codes
 from enginewatch_collector.backends.base import Reading, Values
-from enginewatch_collector.backends.processes import describe
+from enginewatch_collector.backends.processes import describe_all
 from enginewatch_collector.quality import QualityLog
-from enginewatch_db.errors import NotAvailableError
 from enginewatch_db.model import Json
 
 _MIB = 1024 * 1024
@@ -74,7 +73,7 @@ class _GpuLostError(Exception):
     """Ends the reading of one GPU; never leaves this file."""
 
 
-def _ask(function: str, *arguments: Any) -> tuple[Any, str | None]:  # noqa: ANN401 - ctypes objects of the binding
+def ask(function: str, *arguments: Any) -> tuple[Any, str | None]:  # noqa: ANN401 - ctypes objects of the binding
     """Call NVML; return its result, or ``None`` and the name of the error."""
     try:
         return getattr(pynvml, function)(*arguments), None
@@ -87,7 +86,7 @@ def _ask(function: str, *arguments: Any) -> tuple[Any, str | None]:  # noqa: ANN
 class _Gpu:
     """One GPU: its handle, its buffers, and what it turned out to support."""
 
-    def __init__(self, index: int, handle: Any, log: QualityLog) -> None:  # noqa: ANN401 - an opaque ctypes pointer
+    def __init__(self, index: int, handle: Any, log: QualityLog, instance: int | None) -> None:  # noqa: ANN401
         self.name = f"gpu{index}"
         self.handle = handle
         self.log = log
@@ -97,10 +96,11 @@ class _Gpu:
         self.thermal_fields: dict[str, int] = {}
         self.reasons_function = "nvmlDeviceGetCurrentClocksEventReasons"
         self.gpm: _Gpm | None = None
+        self.instance = instance
 
     def call(self, metric: str, function: str, *arguments: Any) -> Any:  # noqa: ANN401 - what NVML returns
         """Call NVML for this GPU; ``None`` when it fails, with the reason in the log."""
-        result, code = _ask(function, self.handle, *arguments)
+        result, code = ask(function, self.handle, *arguments)
         if code is not None:
             self.failed(metric, code)
         return result
@@ -113,7 +113,7 @@ class _Gpu:
 
     def fields(self, names: dict[str, int]) -> dict[str, int | float]:
         """Read a batch of field values; each has a return code of its own."""
-        batch, code = _ask("nvmlDeviceGetFieldValues", self.handle, list(names.values()))
+        batch, code = ask("nvmlDeviceGetFieldValues", self.handle, list(names.values()))
         values: dict[str, int | float] = {}
         for position, name in enumerate(names):
             error = code or codes.code_name(batch[position].nvmlReturn)
@@ -145,7 +145,9 @@ class _Gpm:
         if self.missing_ns(clock()) > 0:
             return False
         older, newer = self._samples
-        if gpu.call("gpm", "nvmlGpmSampleGet", newer) is None:
+        # a GPU in MIG mode has no sample of its own, its GPU instances have
+        which = ("nvmlGpmSampleGet",) if gpu.instance is None else ("nvmlGpmMigSampleGet", gpu.instance)
+        if gpu.call("gpm", *which, newer) is None:
             return False
         is_first, self._taken_ns = self._taken_ns is None, clock()
         self._samples = [newer, older]
@@ -154,7 +156,7 @@ class _Gpm:
     def metrics(self, gpu: _Gpu) -> Values:
         """Return the metrics between the last two samples."""
         self._request.sample1, self._request.sample2 = self._samples[1], self._samples[0]
-        _, code = _ask("nvmlGpmMetricsGet", self._request)
+        _, code = ask("nvmlGpmMetricsGet", self._request)
         if code is not None:
             gpu.failed("gpm", code)
             return {}
@@ -171,7 +173,7 @@ class _Gpm:
     def free(self) -> None:
         """Free both samples; NVML does not do it by itself."""
         for sample in self._samples:
-            _ask("nvmlGpmSampleFree", sample)
+            ask("nvmlGpmSampleFree", sample)
 
 
 class NvmlBackend:
@@ -179,6 +181,8 @@ class NvmlBackend:
 
     Args:
         owner_pid: The harness: compute processes that do not descend from it are foreign.
+        gpu_uuid: Sample this GPU alone, whatever the environment says; ``None``: all that are visible.
+        gpu_instance: The MIG slice of that GPU whose activity and processes count.
         clock: Monotonic clock in ns.
         sleep: Waits for seconds, for the spacing of GPM samples.
     """
@@ -189,10 +193,14 @@ class NvmlBackend:
         self,
         *,
         owner_pid: int,
+        gpu_uuid: str | None = None,
+        gpu_instance: int | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._owner_pid = owner_pid
+        self._gpu_uuid = gpu_uuid
+        self._instance = gpu_instance
         self._clock = clock
         self._sleep = sleep
         self._gpus: list[_Gpu] = []
@@ -212,16 +220,16 @@ class NvmlBackend:
             uuids = tuple(str(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles)
         except pynvml.NVMLError as error:
             self.close()
-            raise _unavailable(codes.code_name(error.value)) from error
+            raise codes.unavailable("NVML finds no GPU to sample", codes.code_name(error.value)) from error
         except pynvml.NVMLLibraryMismatchError as error:
             self.close()
-            raise _unavailable(codes.LIBRARY_MISMATCH) from error
-        chosen = codes.visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), uuids)
+            raise codes.unavailable("NVML finds no GPU to sample", codes.LIBRARY_MISMATCH) from error
+        chosen = codes.visible_gpus(self._gpu_uuid or os.environ.get("CUDA_VISIBLE_DEVICES"), uuids)
         if not chosen:
             self.close()
-            raise _unavailable("gpu_not_found")
+            raise codes.unavailable("NVML finds no GPU to sample", "gpu_not_found")
         for index in chosen:
-            gpu = _Gpu(index, handles[index], log)
+            gpu = _Gpu(index, handles[index], log, self._instance)
             self._gpus.append(gpu)
             self._guard(gpu, lambda gpu: _prepare(gpu, driver))
             self._note_processes(gpu, "start")
@@ -253,7 +261,7 @@ class NvmlBackend:
                 gpu.gpm = None
         if self._open:
             self._open = False
-            _ask("nvmlShutdown")
+            ask("nvmlShutdown")
 
     def _guard(self, gpu: _Gpu, step: Callable[[_Gpu], Values | None]) -> Values | None:
         if gpu.lost:
@@ -285,16 +293,15 @@ class NvmlBackend:
         self._guard(gpu, lambda gpu: _find_processes(gpu, when, self._owner_pid))
 
 
-def _unavailable(code: str) -> NotAvailableError:
-    return NotAvailableError(f"NVML finds no GPU to sample: {code}", remedy=codes.REMEDIES.get(code))
-
-
 def _prepare(gpu: _Gpu, driver: str) -> None:
     """Read the static facts and find out which sources this GPU has."""
     absent: dict[str, str] = {}
     gpu.facts |= {"driver": driver, "absent": absent}
+    if gpu.instance is not None:
+        gpu.facts["gpu_instance"] = gpu.instance
+        gpu.log.event("mig_parent_sampled", device=gpu.name, why=codes.MIG_PARENT)
     for fact, (function, arguments) in _STATIC_FACTS.items():
-        gpu.facts[fact], code = _ask(function, gpu.handle, *arguments)
+        gpu.facts[fact], code = ask(function, gpu.handle, *arguments)
         if code is not None:
             absent[fact] = code
     memory = gpu.call("gpu_mem_used_mib", "nvmlDeviceGetMemoryInfo", pynvml.nvmlMemory_v2)
@@ -304,7 +311,7 @@ def _prepare(gpu: _Gpu, driver: str) -> None:
     _choose_power(gpu)
     _choose_thermal(gpu, driver)
     # drivers before R535 know the call only by its old name
-    if _ask(gpu.reasons_function, gpu.handle)[1] == "function_not_found":
+    if ask(gpu.reasons_function, gpu.handle)[1] == "function_not_found":
         gpu.reasons_function = "nvmlDeviceGetCurrentClocksThrottleReasons"
     gpu.gpm = _open_gpm(gpu)
     gpu.facts["gpm"] = gpu.gpm is not None
@@ -384,12 +391,8 @@ def _slow_values(gpu: _Gpu) -> Values:
 
 def _find_processes(gpu: _Gpu, when: str, owner_pid: int) -> None:
     found = gpu.call("processes", "nvmlDeviceGetComputeRunningProcesses")
-    if found is None:
-        return
-    processes = [
-        describe(process.pid, process.usedGpuMemory and process.usedGpuMemory // _MIB, owner_pid) for process in found
-    ]
-    gpu.facts[f"processes_{when}"] = processes
-    for process in processes:
-        if process["relation"] == "foreign":
-            gpu.log.event("foreign_process", device=gpu.name, pid=process["pid"], name=process["name"], when=when)
+    if found is not None:
+        gpu.facts[f"processes_{when}"] = processes = describe_all(found, owner_pid, gpu.instance)
+        for process in processes:
+            if process["relation"] == "foreign":
+                gpu.log.event("foreign_process", device=gpu.name, pid=process["pid"], name=process["name"], when=when)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from enginewatch_db.errors import NotAvailableError
+
 RETURN_CODES: dict[int, str] = {
     0: "success",
     1: "uninitialized",
@@ -54,6 +56,8 @@ REMEDIES: dict[str, str] = {
     "gpu_not_found": "run without the nvml backend, or make a GPU visible to this machine",
 }
 
+MIG_PARENT = "power, clocks, temperatures and memory are read from the whole GPU: NVML has none of a slice"
+
 THERMAL_FIELD_IDS = (269, 270)
 """SW and HW thermal slowdown, ns, in nvml.h from 13.1 on."""
 THERMAL_FIELDS_SINCE_DRIVER = (580, 126)
@@ -67,6 +71,11 @@ nvidia-ml-py 13.580.65 gives these two counters the ids 251 and 252, and 269 and
 def code_name(code: int) -> str:
     """Return the stable name of an ``nvmlReturn_t``; ``error_<n>`` for one that a newer driver invented."""
     return RETURN_CODES.get(code, f"error_{code}")
+
+
+def unavailable(what: str, code: str) -> NotAvailableError:
+    """Return the error for a driver that does not answer, with what to do about this code."""
+    return NotAvailableError(f"{what}: {code}", remedy=REMEDIES.get(code))
 
 
 def driver_release(version: str | None) -> tuple[int, int]:

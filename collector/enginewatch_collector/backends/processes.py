@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from enginewatch_db.model import Json
 
+_MIB = 1024 * 1024
 PROC = Path("/proc")
 
 
@@ -39,6 +42,21 @@ def describe(pid: int, used_mib: int | None, owner_pid: int, *, proc: Path = PRO
     """
     relation_ = relation(pid, owner_pid, proc=proc)
     return {"pid": pid, "name": process_name(pid, proc=proc), "used_mib": used_mib, "relation": relation_}
+
+
+def describe_all(found: Sequence[Any], owner_pid: int, instance: int | None) -> list[Json]:
+    """Return what is known of NVML's processes; of a MIG slice only those of its GPU instance.
+
+    Args:
+        found: What ``nvmlDeviceGetComputeRunningProcesses`` gave.
+        owner_pid: The harness.
+        instance: Id of the GPU instance; ``None`` for a whole GPU.
+    """
+    return [
+        describe(process.pid, process.usedGpuMemory and process.usedGpuMemory // _MIB, owner_pid)
+        for process in found
+        if instance is None or process.gpuInstanceId == instance
+    ]
 
 
 def process_name(pid: int, *, proc: Path = PROC) -> str | None:

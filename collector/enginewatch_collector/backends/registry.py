@@ -21,12 +21,16 @@ class BackendOptions:
         replay: Recording for the ``replay`` backend.
         replay_phase: Phase of the recording; ``None`` for all of it.
         seed: Seed of the ``synthetic`` backend.
+        gpu_uuid: The one GPU that the ``nvml`` backend samples; ``None``: all that are visible.
+        gpu_instance: The MIG slice of that GPU; ``None``: the whole of it.
     """
 
     owner_pid: int
     replay: Path | None = None
     replay_phase: str | None = None
     seed: int = 0
+    gpu_uuid: str | None = None
+    gpu_instance: int | None = None
 
 
 def choose(names: tuple[str, ...], *, replay: bool) -> tuple[str, ...]:
@@ -80,7 +84,7 @@ def _make(name: str, options: BackendOptions) -> TelemetryBackend:
     if name == "nvml":
         from enginewatch_collector.backends.nvml import NvmlBackend
 
-        return NvmlBackend(owner_pid=options.owner_pid)
+        return NvmlBackend(owner_pid=options.owner_pid, gpu_uuid=options.gpu_uuid, gpu_instance=options.gpu_instance)
     if name == "replay" and options.replay is not None:
         from enginewatch_collector.backends.replay import ReplayBackend
 

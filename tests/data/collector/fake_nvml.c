@@ -12,6 +12,8 @@
  *   driver=R          release of the driver 580.R.04
  *   pid=PID           a compute process on GPU 0
  *   throttled=1       power cap and heat hold the clocks down all the time
+ *   mig=N             GPU 0 is in MIG mode with N slices
+ *   mixed=1           GPU 1 is another product
  * Compiled with -DOLD_DRIVER, calls that came with newer drivers are missing.
  */
 #define NVML_NO_UNVERSIONED_FUNC_DEFS
@@ -22,10 +24,10 @@
 #include <string.h>
 #include <time.h>
 
-struct nvmlDevice_st { unsigned int index; };
+struct nvmlDevice_st { unsigned int index; int slice; /* -1 for a GPU */ };
 struct nvmlGpmSample_st { unsigned long long taken_ns; };
 
-static struct nvmlDevice_st gpus[8];
+static struct nvmlDevice_st gpus[8], slices[7];
 static unsigned long long start_ns;
 static long n_gpus, energy_reads, field_batches, live_samples, slow_calls, shutdowns, min_spacing_us;
 static unsigned long long last_sample_ns[8];
@@ -76,7 +78,8 @@ nvmlReturn_t nvmlInitWithFlags(unsigned int flags) {
     n_gpus = option("gpus", 1);
     energy_reads = field_batches = live_samples = slow_calls = shutdowns = 0;
     min_spacing_us = 1000000000;
-    for (unsigned int i = 0; i < 8; i++) gpus[i].index = i, last_sample_ns[i] = 0;
+    for (unsigned int i = 0; i < 8; i++) gpus[i].index = i, gpus[i].slice = -1, last_sample_ns[i] = 0;
+    for (int i = 0; i < 7; i++) slices[i].index = 0, slices[i].slice = i;
     return NVML_SUCCESS;
 }
 
@@ -97,13 +100,15 @@ nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice_t *gpu
 }
 
 nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t gpu, char *uuid, unsigned int length) {
-    snprintf(uuid, length, "GPU-0000000%u-0000-0000-0000-000000000000", gpu->index);
+    if (gpu->slice >= 0) snprintf(uuid, length, "MIG-5111ce0%d-0000-5000-8000-000000000000", gpu->slice);
+    else snprintf(uuid, length, "GPU-0000000%u-0000-0000-0000-000000000000", gpu->index);
     return NVML_SUCCESS;
 }
 
 nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t gpu, char *name, unsigned int length) {
     ALIVE(gpu);
-    snprintf(name, length, "Fake H200");
+    if (gpu->slice >= 0) snprintf(name, length, "Fake H200 MIG 1g.18gb");
+    else snprintf(name, length, gpu->index == 1 && option("mixed", 0) ? "Fake L4" : "Fake H200");
     return NVML_SUCCESS;
 }
 
@@ -138,8 +143,36 @@ nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t gpu, int *major, in
 }
 
 nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t gpu, unsigned int *current, unsigned int *pending) {
-    (void)gpu, (void)current, (void)pending;
-    return NVML_ERROR_NOT_SUPPORTED;
+    if (option("mig", -1) < 0) return NVML_ERROR_NOT_SUPPORTED;
+    *current = *pending = gpu->index == 0 ? NVML_DEVICE_MIG_ENABLE : NVML_DEVICE_MIG_DISABLE;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t gpu, unsigned int *count) {
+    (void)gpu;
+    *count = 7;
+    return NVML_SUCCESS;
+}
+
+/* Position 0 stays empty: slices that were destroyed leave holes. */
+nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t gpu, unsigned int index, nvmlDevice_t *slice) {
+    (void)gpu;
+    if (index == 0 || index > (unsigned int)option("mig", 0)) return NVML_ERROR_NOT_FOUND;
+    *slice = &slices[index - 1];
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetGpuInstanceId(nvmlDevice_t slice, unsigned int *id) {
+    if (slice->slice < 0) return NVML_ERROR_INVALID_ARGUMENT;
+    *id = 7u + (unsigned int)slice->slice;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t gpu, nvmlMemory_t *memory) {
+    ALIVE(gpu);
+    memory->total = (gpu->slice >= 0 ? 16384ull : 143771ull) << 20;
+    memory->used = 0, memory->free = memory->total;
+    return NVML_SUCCESS;
 }
 
 nvmlReturn_t nvmlDeviceGetClockInfo(nvmlDevice_t gpu, nvmlClockType_t type, unsigned int *clock) {
@@ -258,6 +291,7 @@ nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t gpu, unsigned 
     memset(infos, 0, sizeof *infos);
     infos[0].pid = (unsigned int)pid;
     infos[0].usedGpuMemory = 512ull << 20;
+    infos[0].gpuInstanceId = option("mig", -1) < 0 ? 0xffffffffu : 8;
     return NVML_SUCCESS;
 }
 
@@ -282,11 +316,18 @@ nvmlReturn_t nvmlGpmSampleFree(nvmlGpmSample_t sample) {
 nvmlReturn_t nvmlGpmSampleGet(nvmlDevice_t gpu, nvmlGpmSample_t sample) {
     unsigned long long now = now_ns();
     ALIVE(gpu);
+    if (gpu->index == 0 && option("mig", -1) >= 0) return NVML_ERROR_NOT_SUPPORTED;
     if (last_sample_ns[gpu->index] != 0) {
         long spacing_us = (long)((now - last_sample_ns[gpu->index]) / 1000);
         if (spacing_us < min_spacing_us) min_spacing_us = spacing_us;
     }
     sample->taken_ns = last_sample_ns[gpu->index] = now;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlGpmMigSampleGet(nvmlDevice_t gpu, unsigned int instance, nvmlGpmSample_t sample) {
+    if (option("mig", -1) < 0 || instance < 7) return NVML_ERROR_INVALID_ARGUMENT;
+    sample->taken_ns = last_sample_ns[gpu->index] = now_ns();
     return NVML_SUCCESS;
 }
 
