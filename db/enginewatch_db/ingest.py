@@ -64,7 +64,7 @@ def ingest(workspace: Workspace, *, wait_s: float = 60.0) -> IngestReport:
     return IngestReport(ingested=tuple(ingested), known=tuple(known), quarantined=quarantined)
 
 
-CONCLUSIONS = ("baselines", "verdicts", "findings", "finding_events")
+CONCLUSIONS = ("baselines", "verdicts", "findings", "finding_events", "good_engines")
 """What people and judges added: it is in no bundle, so a rebuild takes it over from the old file."""
 
 
@@ -106,7 +106,8 @@ def _take_over(workspace: Workspace, aside: Path) -> None:
                 remedy="accept a baseline again, and `enginewatch judge --again`",
             ) from error
         connection.execute("BEGIN")
-        for table in CONCLUSIONS:
+        known = connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'old'").fetchall()
+        for table in [name for name in CONCLUSIONS if (name,) in known]:
             connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM old.{table}")  # noqa: S608
         connection.execute("COMMIT")
         connection.execute("DETACH old")
@@ -301,6 +302,7 @@ def _insert_run(connection: duckdb.DuckDBPyConnection, record: RunRecord) -> Non
         host_id=_host_id(record),
         engine_sha256=record.engine.engine_sha256 if record.engine else None,
         engine_cached=record.engine.cached if record.engine else None,
+        build_number=record.engine.build_number if record.engine else None,
         plan_name=record.plan_name,
         case_key=record.case_key,
         repeat=record.repeat,

@@ -22,11 +22,13 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Building:
-    """An engine is being built; ``number`` of ``total``."""
+    """An engine is being built; ``number`` of ``total``, and ``build`` of the ``builds`` of this case."""
 
     case_key: str
     number: int
     total: int
+    build: int = 1
+    builds: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,8 @@ class Built:
 
     case_key: str
     build_time_s: float | None
+    build: int = 1
+    builds: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,11 @@ def headline(record: RunRecord) -> str:
     return "measured"
 
 
+def which_build(event: events.Building | events.Built) -> str:
+    """Return which of a case's builds this is, where a plan asks for more than one."""
+    return f" (build {event.build} of {event.builds})" if event.builds > 1 else ""
+
+
 class PlainProgress:
     """One line per event, for logs and CI."""
 
@@ -66,10 +71,10 @@ class PlainProgress:
                     f"{f', {event.done} done already' if event.done else ''}, about {clock(event.estimate_s)}"
                 )
             case events.Building():
-                return f"build {event.number}/{event.total} {event.case_key}"
+                return f"build {event.number}/{event.total} {event.case_key}{which_build(event)}"
             case events.Built():
                 took = "from the cache" if event.build_time_s is None else f"{event.build_time_s:.2f} s"
-                return f"built {event.case_key}: {took}"
+                return f"built {event.case_key}{which_build(event)}: {took}"
             case events.RunStarted() | events.RunProgress():
                 return None
             case events.RunFinished():
@@ -134,7 +139,7 @@ class LiveProgress(PlainProgress):
                     "measure", total=event.total, completed=event.done, eta=clock(event.estimate_s), now=""
                 )
             case events.Building():
-                self._update(now=f"build {event.number}/{event.total} {event.case_key}")
+                self._update(now=f"build {event.number}/{event.total} {event.case_key}{which_build(event)}")
             case events.RunStarted():
                 self._update(completed=event.number - 1, eta=clock(event.eta_s), now=event.case_key)
             case events.RunProgress():

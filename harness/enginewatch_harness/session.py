@@ -22,16 +22,13 @@ from enginewatch_db.workspace import Workspace
 from enginewatch_harness import assemble, events, preflight, provenance
 from enginewatch_harness.accuracy.check import ELSEWHERE
 from enginewatch_harness.backends.base import Job
-from enginewatch_harness.engine_cache import obtain
 from enginewatch_harness.journal import Journal
 from enginewatch_harness.matrix import Case, Turn, estimate_s, order
 from enginewatch_harness.prepare import Prepared, check_models, prepare
-from enginewatch_harness.session_request import SessionOutcome, SessionRequest, as_begun, plan_cases
+from enginewatch_harness.session_builds import Builds
+from enginewatch_harness.session_request import SessionOutcome, SessionRequest, as_begun, plan_cases, plan_text
 from enginewatch_harness.wire import WorkOrder
 from enginewatch_harness.workers import run_worker
-
-BUILD_TIMEOUT_S = 2 * 3600.0
-"""Longer than any backend's own limit (``build_timeout_s``), which says better what was too slow."""
 
 LAST_INGEST_WAIT_S = 5.0
 WORTH_ANOTHER_TRY = frozenset({"killed", "timeout"})
@@ -78,6 +75,8 @@ def _begin(request: SessionRequest, workspace: Workspace, cases: tuple[Case, ...
         "started_at": utc_now(),
         "plan_sha256": request.plan_sha256,
         "plan_path": request.plan_path.name,
+        "plan_text": plan_text(request.plan_path, request.plan_sha256),
+        "builds_per_case": request.plan.builds_per_case,
         "label": request.label,
         "seed": request.plan.seed,
         "repeats": request.plan.repeats,
@@ -102,10 +101,18 @@ class _Session:
     host: Json = field(default_factory=provenance.host_facts)
     records: list[RunRecord] = field(default_factory=list)
     stage_s: dict[str, float] = field(default_factory=dict)
-    engines: dict[str, tuple[EngineRecord, Path]] = field(default_factory=dict)
-    broken: dict[str, Failure] = field(default_factory=dict)
+    builds: Builds = field(init=False)
     spent_s: float = 0.0
     measured: int = 0
+
+    def __post_init__(self) -> None:
+        plan = self.request.plan
+        self.builds = Builds(
+            workspace=self.workspace,
+            listen=self.listen,
+            scratch=self._scratch,
+            per_case=min(plan.builds_per_case, plan.repeats),
+        )
 
     def run(self, ready: dict[str, Prepared]) -> SessionOutcome:
         began = time.monotonic()
@@ -114,7 +121,7 @@ class _Session:
         self._announce(turns)
         try:
             with self._stage("build"):
-                self._build_all(ready)
+                self.builds.build_all(ready)
             with self._stage("measure"):
                 self._measure_all(turns, ready)
                 self._measure_blocks(ready)
@@ -163,38 +170,6 @@ class _Session:
             )
         )
 
-    def _build_all(self, ready: dict[str, Prepared]) -> None:
-        keys = list(dict.fromkeys(item.engine_key for item in ready.values() if item.engine_key))
-        unbuildable: dict[str, Failure] = {}
-        for item in ready.values():
-            key = item.engine_key
-            failure = item.failure
-            if key and key not in self.engines:
-                failure = unbuildable.get(key) or self._build(item, key, keys.index(key) + 1, len(keys))
-            if failure is not None:
-                self.broken[item.case.key] = failure
-                unbuildable.update({key: failure} if key else {})
-
-    def _build(self, item: Prepared, key: str, number: int, total: int) -> Failure | None:
-        self.listen(events.Building(case_key=item.case.key, number=number, total=total))
-        try:
-            record, path = obtain(self.workspace, key, lambda target: self._build_in_worker(item, target))
-        except BackendError as error:
-            return Failure(code=error.code, message=error.message, remedy=error.remedy)
-        self.engines[key] = (record, path)
-        self.listen(events.Built(case_key=item.case.key, build_time_s=record.build_time_s))
-        return None
-
-    def _build_in_worker(self, item: Prepared, target: Path) -> EngineRecord:
-        scratch = self._scratch(f"build-{item.engine_key}")
-        work = WorkOrder(action="build", backend=item.case.backend, job=_job(item), engine_path=target)
-        result, _ = run_worker(scratch, work, timeout_s=BUILD_TIMEOUT_S, on_progress=lambda *_: None)
-        if result.engine is None:
-            failure = result.failure or Failure(code="build_failed", message=f"no engine for {item.case.key}")
-            raise BackendError(failure.message, code=failure.code, remedy=failure.remedy)
-        shutil.rmtree(scratch, ignore_errors=True)
-        return result.engine
-
     def _scratch(self, name: str) -> Path:
         scratch = self.journal.folder / "runs" / name
         shutil.rmtree(scratch, ignore_errors=True)
@@ -209,7 +184,7 @@ class _Session:
             for case in block:
                 if case.key not in ready:
                     ready[case.key] = prepare(case, plan=request.plan, folder=folder, workspace=self.workspace)
-            self._build_all({case.key: ready[case.key] for case in block})
+            self.builds.build_all({case.key: ready[case.key] for case in block})
             first = len(self.records)
             done = [record.case_key for record in self.records]
             turns = tuple(
@@ -229,10 +204,12 @@ class _Session:
             key = turn.case.key
             if (key, turn.repeat) in done:
                 continue
-            failure = self.broken.get(key)
+            build = self.builds.of_repeat(turn.repeat)
+            failure = self.builds.broken.get((key, build))
             if failure is not None:
                 # One record says it; repeating what cannot work would only fill the history.
-                if not any(record.case_key == key for record in self.records):
+                said = [record for record in self.records if record.case_key == key]
+                if not any(self.builds.of_repeat(record.repeat) == build for record in said):
                     self._keep(self._failed(turn, ready[key], failure), {}, first + number, total, 0.0)
                 continue
             self._measure(turn, ready[key], first + number, total)
@@ -266,7 +243,7 @@ class _Session:
         stamp = self._stamp(turn)
         quiet = preflight.check_quiet()
         scratch = self._scratch(f"{turn.order_idx:04d}")
-        engine, engine_path = self.engines.get(str(item.engine_key), (None, None))
+        engine, engine_path = self.builds.engine(item, turn.repeat)
         collector = self._start_collector(scratch)
         try:
             work = self._order(item, engine, engine_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -109,6 +110,15 @@ def plan_cases(request: SessionRequest) -> tuple[Case, ...]:
         return replace(case, options={**case.options, "inject_delay_ms": sum(delays)}) if delays else case
 
     return tuple(injected(case) for case in cases)
+
+
+def plan_text(path: Path, sha256: str) -> str | None:
+    """Return the text of a plan, so that what it built can be built again; ``None`` where the file is not that plan."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    return content.decode("utf-8", errors="replace") if hashlib.sha256(content).hexdigest() == sha256 else None
 
 
 def failed_cases(records: tuple[RunRecord, ...]) -> dict[str, Failure]:

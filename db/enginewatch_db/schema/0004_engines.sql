@@ -26,6 +26,7 @@ ALTER TABLE engines ADD COLUMN built_at TIMESTAMPTZ;
 ALTER TABLE engines ADD COLUMN peak_gpu_mem_mib DOUBLE;
 ALTER TABLE engines ADD COLUMN peak_host_mem_mib DOUBLE;
 ALTER TABLE runs ADD COLUMN device_uuid VARCHAR;
+ALTER TABLE runs ADD COLUMN build_number INTEGER;
 CREATE TABLE good_engines (plan_name VARCHAR NOT NULL, case_key VARCHAR NOT NULL, series_id UUID NOT NULL,
   engine_sha256 VARCHAR NOT NULL, session_id UUID NOT NULL, marked_at TIMESTAMPTZ NOT NULL, why VARCHAR NOT NULL);
 CREATE TABLE speedups (session_id UUID NOT NULL, case_key VARCHAR NOT NULL, reference_case_key VARCHAR NOT NULL,
