@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 
 from enginewatch_db.errors import BackendError
 from enginewatch_harness.backends.ort_bf16 import convert_to_bf16
-from enginewatch_harness.backends.ort_errors import translated
-from enginewatch_harness.backends.ort_inputs import (
-    calibration_shapes,
-    index_bounds,
-    input_specs,
-    make_inputs,
-    resolve_shapes,
-)
 from enginewatch_harness.backends.ort_options import OrtOptions
-from enginewatch_harness.backends.ort_session import open_session
-
-STATIC_INT8_OPS = ("Conv", "Gemm", "MatMul", "MaxPool", "AveragePool", "GlobalAveragePool")
-"""Where the arithmetic is, and the pooling between: normalisations and activations keep fp32, for accuracy."""
-
-DYNAMIC_INT8_OPS = ("MatMul", "Gemm")
-"""Not Conv: ConvInteger is four times slower than the fp32 Conv on CPUs (measured with onnxruntime 1.31, AVX-512)."""
-
-_TENSORRT_INT8 = {
-    "ActivationSymmetric": True,
-    "WeightSymmetric": True,
-    "AddQDQPairToWeight": True,
-    "QuantizeBias": False,
-}
+from enginewatch_harness.graph_precision.calibration import Calibration, calibration_inputs
+from enginewatch_harness.graph_precision.load import load_model as load_model
+from enginewatch_harness.graph_precision.load import save_model
+from enginewatch_harness.graph_precision.ort_tools import quantize_dynamic_int8, quantize_static_int8, to_fp16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,27 +56,15 @@ def convert(request: Conversion) -> Path:
     return converter(request)
 
 
-def load_model(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file with its external data.
-
-    Raises:
-        BackendError: ``model_missing`` or ``model_corrupt``.
-    """
-    try:
-        model = onnx.load(str(path))
-    except FileNotFoundError as error:
-        raise BackendError(
-            f"{error.filename or path} does not exist",
-            code="model_missing",
-            remedy="check the model's path in the plan",
-        ) from error
-    except (DecodeError, onnx.checker.ValidationError) as error:
-        raise BackendError(
-            f"{path} cannot be read as an ONNX model: {error}", code="model_corrupt", remedy="export the model again"
-        ) from error
-    if not model.graph.node:
-        raise BackendError(f"{path} has no graph", code="model_corrupt", remedy="export the model again")
-    return model
+def calibration_of(options: OrtOptions) -> Calibration:
+    """Return what static int8 is calibrated with."""
+    return Calibration(
+        samples=options.calibration_samples,
+        seed=options.calibration_seed,
+        data=None if options.calibration_data is None else Path(options.calibration_data),
+        per_channel=options.per_channel,
+        operators=options.quantize_ops,
+    )
 
 
 def _keep(request: Conversion) -> Path:
@@ -108,12 +72,7 @@ def _keep(request: Conversion) -> Path:
 
 
 def _to_fp16(request: Conversion) -> Path:
-    model = load_model(request.source)
-    with _tools_on_path():
-        from onnxruntime.transformers.float16 import convert_float_to_float16
-
-        converted = convert_float_to_float16(model, keep_io_types=True)
-    return _save(converted, request, "fp16")
+    return _save(to_fp16(load_model(request.source)), request, "fp16")
 
 
 def _to_bf16(request: Conversion) -> Path:
@@ -121,35 +80,23 @@ def _to_bf16(request: Conversion) -> Path:
 
 
 def _to_int8(request: Conversion) -> Path:
-    options = request.options
-    folded = _fold(request)
     target = request.work_dir / "converted-int8.onnx"
-    with _tools_on_path(), _quiet_root_logger(), translated(model=request.source, precision=request.precision):
-        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-
-        quantize_static(
-            str(folded),
-            str(target),
-            _seeded_reader(request),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(options.quantize_ops or STATIC_INT8_OPS),
-            per_channel=options.per_channel,
-            # Unsigned activations on CPUs: x86 has a fused kernel for u8 x s8, and none for s8 x s8.
-            activation_type=QuantType.QInt8 if request.for_tensorrt else QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            extra_options=_TENSORRT_INT8 if request.for_tensorrt else None,
-        )
+    calibration = calibration_of(request.options)
+    quantize_static_int8(
+        request.source,
+        target,
+        calibration_inputs(request.source, request.shapes, calibration),
+        operators=calibration.operators,
+        per_channel=calibration.per_channel,
+        for_tensorrt=request.for_tensorrt,
+        work_dir=request.work_dir,
+    )
     return target
 
 
 def _to_int8_dynamic(request: Conversion) -> Path:
-    folded = _fold(request)
     target = request.work_dir / "converted-int8-dynamic.onnx"
-    operators = list(request.options.quantize_ops or DYNAMIC_INT8_OPS)
-    with _tools_on_path(), _quiet_root_logger(), translated(model=request.source, precision=request.precision):
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-
-        quantize_dynamic(str(folded), str(target), op_types_to_quantize=operators, weight_type=QuantType.QInt8)
+    quantize_dynamic_int8(request.source, target, operators=request.options.quantize_ops, work_dir=request.work_dir)
     return target
 
 
@@ -164,70 +111,5 @@ _CONVERTERS: dict[str, Callable[[Conversion], Path]] = {
 
 def _save(model: onnx.ModelProto, request: Conversion, name: str) -> Path:
     target = request.work_dir / f"converted-{name}.onnx"
-    onnx.save(model, str(target))
+    save_model(model, target)
     return target
-
-
-def _fold(request: Conversion) -> Path:
-    """Fold constants and batch norms first: quantised one by one, a batch norm keeps its convolution in fp32."""
-    target = request.work_dir / "folded.onnx"
-    open_session(request.source, request.options, precision="fp32", optimization="basic", save_to=target)
-    model = load_model(target)
-    # The marks that onnxruntime's own pre-processing leaves: the quantiser then does not ask for it again.
-    onnx.helper.set_model_props(
-        model, {"onnx.quant.pre_process": "onnxruntime.quant", "onnx.infer": "onnxruntime.quant"}
-    )
-    onnx.save(model, str(target))
-    return target
-
-
-def _seeded_reader(request: Conversion) -> Any:  # noqa: ANN401 - onnxruntime ships no types
-    from onnxruntime.quantization import CalibrationDataReader
-
-    samples = _calibration_inputs(request)
-
-    class SeededReader(CalibrationDataReader):  # type: ignore[misc]
-        """Hands the quantiser one input after the other."""
-
-        def get_next(self) -> dict[str, NDArray[Any]] | None:
-            """Return the next input; ``None`` at the end."""
-            return next(samples, None)
-
-    return SeededReader()
-
-
-def _calibration_inputs(request: Conversion) -> Iterator[dict[str, NDArray[Any]]]:
-    options = request.options
-    session = open_session(request.source, options, precision="fp32", optimization="disable")
-    specs = input_specs(session)
-    shapes = calibration_shapes(specs, resolve_shapes(specs, request.shapes, request.source.name))
-    bounds = index_bounds(load_model(request.source))
-    first = options.calibration_seed
-    for seed in range(first, first + options.calibration_samples):
-        yield make_inputs(specs, shapes, bounds, seed)
-
-
-@contextmanager
-def _tools_on_path() -> Iterator[None]:
-    """Let onnxruntime's tools import each other as top-level modules, and take their folder off the path again."""
-    import onnxruntime
-
-    before = list(sys.path)
-    sys.path.append(str(Path(onnxruntime.__file__).parent / "transformers"))
-    try:
-        yield
-    finally:
-        sys.path[:] = before
-
-
-@contextmanager
-def _quiet_root_logger() -> Iterator[None]:
-    """Hold back onnxruntime's quantiser, which speaks through the root logger and installs a handler there."""
-    root = logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(level)
-        root.handlers[:] = handlers

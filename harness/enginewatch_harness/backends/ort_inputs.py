@@ -40,6 +40,14 @@ class InputSpec:
     dims: tuple[int | None, ...]
 
 
+def numpy_type(spec: InputSpec) -> np.dtype[Any] | None:
+    """Return NumPy's type for an input; ``None`` where it has none (strings, bfloat16)."""
+    if spec.kind == "tensor(bool)":
+        return np.dtype(np.bool_)
+    found = _FLOATS.get(spec.kind) or _INTEGERS.get(spec.kind)
+    return None if found is None else np.dtype(found)
+
+
 def input_specs(session: Any) -> list[InputSpec]:  # noqa: ANN401 - onnxruntime ships no types
     """Return the inputs of a session."""
     return [

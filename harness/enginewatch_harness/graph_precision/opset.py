@@ -1,0 +1,39 @@
+"""Raise the operator set of a model, where a number format needs a newer one. Pure."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import helper, version_converter
+
+from enginewatch_db.errors import BackendError
+
+NEEDED = {"int8": 13, "fp8": 19, "int4": 21, "bf16": 22, "fp4": 23}
+"""Precision → first operator set whose operators take it (onnx, docs/Changelog.md: per-channel QuantizeLinear 13,
+FLOAT8 19, INT4 and blocks 21, bfloat16 Conv and pooling 22, FLOAT4E2M1 23)."""
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of ONNX's own operator set that a model uses."""
+    return max((int(item.version) for item in model.opset_import if item.domain in ("", "ai.onnx")), default=1)
+
+
+def raise_opset(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
+    """Return the model with at least the operator set that ``precision`` needs; itself where it has it.
+
+    Raises:
+        BackendError: ``unsupported_precision``: the model cannot be converted.
+    """
+    wanted = NEEDED[precision]
+    if opset_of(model) >= wanted:
+        return model
+    try:
+        raised: onnx.ModelProto = version_converter.convert_version(model, wanted)
+    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+        raise BackendError(
+            f"{precision} needs operator set {wanted}, and the model (operator set {opset_of(model)}) cannot be "
+            f"raised to it: {' '.join(str(error).split())[:200]}",
+            code="unsupported_precision",
+            remedy=f"export the model with opset_version={wanted}",
+        ) from error
+    raised.ir_version = max(raised.ir_version, helper.find_min_ir_version_for(raised.opset_import))
+    return raised
