@@ -1,0 +1,216 @@
+"""The difference of two engines on a terminal: a sentence, a table, what is left over. Pure: returns text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from enginewatch_ci import phrasing
+from enginewatch_ci.layers.facts import LayerFacts
+from enginewatch_ci.layers.histogram import conversion_cost, dominant_dtype, precision_histogram
+from enginewatch_ci.layers.waterfall import LayerDiff, LayerGroup
+from enginewatch_db.text_columns import fitting, text_width, widths, wrapped
+
+ABSENT = "–"
+SEPARATOR = "  "
+NAME_CHARS = 60
+SAME_PCT = 0.5
+"""A change below this is called none: profiles repeat to about half a percent (docs/layers.md)."""
+
+FIRST_TO_GO = ("Layers", "Precision", "Share")
+_LEFT = frozenset(("Work", "Precision"))
+_FAMILIES_TOLD = 3
+_TELLABLE_NS = 50
+"""Less is 0.0 µs."""
+
+
+class _Row(NamedTuple):
+    work: str
+    base_ns: int | None
+    cand_ns: int | None
+    layers: str = ""
+    precision: str = ""
+
+
+def render_layer_diff(
+    diff: LayerDiff,
+    *,
+    base_name: str = "baseline",
+    cand_name: str = "candidate",
+    rows: int = 12,
+    width: int | None = 120,
+) -> str:
+    """Return the difference as text: what explains it, the largest rows, conversions, residual and totals.
+
+    Args:
+        diff: What was found.
+        base_name: What the baseline is called, for example ``fp16``.
+        cand_name: What the candidate is called.
+        rows: Rows of work to show; the rest is one row, so that the table always sums to its totals.
+        width: Columns of the window; ``None`` is unlimited.
+    """
+    told = [explain(diff, base_name=base_name, cand_name=cand_name), *_remarks(diff, base_name, cand_name)]
+    if not (diff.base_layers_ns or diff.cand_layers_ns):
+        return "\n".join(wrapped(line, width) for line in told) + "\n"
+    table = _table(_rows(diff, rows), diff, base_name, cand_name, width)
+    return "\n".join([wrapped(told[0], width), "", *table, "", *(wrapped(line, width) for line in told[1:])]) + "\n"
+
+
+def explain(diff: LayerDiff, *, base_name: str = "baseline", cand_name: str = "candidate") -> str:
+    """Return one sentence: how much faster or slower the candidate is, which work says why, what did not convert."""
+    base_ns, cand_ns = _compared(diff)
+    if not base_ns:
+        return f"no layer of {base_name} has a time: measure it with profile = true"
+    if not cand_ns:
+        return f"no layer of {cand_name} has a time: measure it with profile = true"
+    change = 100 * (cand_ns - base_ns) / base_ns
+    measured = "" if diff.total_delta_ns is not None else ", by the sum of its layers"
+    if abs(change) < SAME_PCT:
+        head = f"{cand_name} takes as long as {base_name}{measured}"
+    else:
+        head = f"{cand_name} is {abs(change):.3g} % {'faster' if change < 0 else 'slower'} than {base_name}{measured}"
+    parts = [f"{name} {_signed(cand - base)}" for name, (base, cand) in diff.by_family().items() if _tells(base, cand)]
+    stayed = _stayed(diff)
+    reasons = parts[:_FAMILIES_TOLD] + ([stayed] if stayed else [])
+    return f"{head}: {'; '.join(reasons)}" if reasons else head
+
+
+def _compared(diff: LayerDiff) -> tuple[int, int]:
+    if diff.base_total_ns is not None and diff.cand_total_ns is not None:
+        return diff.base_total_ns, diff.cand_total_ns
+    return diff.base_layers_ns, diff.cand_layers_ns
+
+
+def _tells(base_ns: int, cand_ns: int) -> bool:
+    return abs(cand_ns - base_ns) >= _TELLABLE_NS
+
+
+def _stayed(diff: LayerDiff) -> str | None:
+    """Return how many layers kept the baseline's precision where the candidate's is another."""
+    base = dominant_dtype([layer for group in diff.groups for layer in group.base])
+    cand = dominant_dtype([layer for group in diff.groups for layer in group.cand])
+    if base is None or cand is None or base == cand:
+        return None
+    kept = sum(
+        layer.dtype == base and bool(layer.flops or layer.time_ns)
+        for group in diff.groups
+        for layer in group.cand
+        if not (layer.is_conversion or layer.is_constant)
+    )
+    return f"{phrasing.count(kept, 'layer')} stayed in {base}" if kept else None
+
+
+def _remarks(diff: LayerDiff, base_name: str, cand_name: str) -> list[str]:
+    lines = []
+    for name, side, untimed in ((base_name, "base", diff.base_untimed), (cand_name, "cand", diff.cand_untimed)):
+        layers: list[LayerFacts] = [layer for group in diff.groups for layer in getattr(group, side)]
+        shares = [_share_told(item.dtype, item.time_pct) for item in precision_histogram(layers) if item.time_pct]
+        cost = conversion_cost(layers)
+        if shares:
+            told = f", {phrasing.count(cost.timed_layers, 'conversion')} {cost.time_pct or 0:.1f} % of all"
+            lines.append(f"{name}: computing time {phrasing.listed(shares)}{told}")
+        if untimed and layers and untimed < len(layers):
+            lines.append(f"{name}: {phrasing.count(untimed, 'layer')} without a time in the profile")
+    if diff.residual_ns is not None and (diff.base_layers_ns or diff.cand_layers_ns):
+        lines.append(
+            "residual: measured time less the sum of the layers. A profiler adds synchronisation to each layer, "
+            "so that the sum is often more than the time"
+        )
+    if diff.aligned_pct is not None and diff.groups:
+        lines.append(f"{diff.aligned_pct:.1f} % of the layers' time is in work that both engines have")
+    return lines
+
+
+def _share_told(dtype: str | None, share_pct: float | None) -> str:
+    return f"{dtype or 'unknown'} {share_pct or 0:.1f} %"
+
+
+def _rows(diff: LayerDiff, limit: int) -> list[_Row]:
+    working = [group for group in diff.groups if group.base_ns or group.cand_ns]
+    shown, rest = working[:limit], working[limit:]
+    rows = [_group_row(group) for group in shown]
+    if rest:
+        base, cand = sum(group.base_ns for group in rest), sum(group.cand_ns for group in rest)
+        rows.append(_Row(f"{len(rest)} more", base, cand, _counted(rest)))
+    if diff.base_conversions_ns or diff.cand_conversions_ns:
+        rows.append(_Row("conversions (reformats, casts)", diff.base_conversions_ns, diff.cand_conversions_ns))
+    return rows
+
+
+def _group_row(group: LayerGroup) -> _Row:
+    base, cand = ([layer for layer in side if not layer.is_conversion] for side in (group.base, group.cand))
+    label = _short(group.label) + {"both": "", "base": " (baseline only)", "cand": " (candidate only)"}[group.side]
+    return _Row(label, group.base_ns, group.cand_ns, _counted([group]), _changed(_dtypes(base), _dtypes(cand)))
+
+
+def _counted(groups: Iterable[LayerGroup]) -> str:
+    counts = [0, 0]
+    for group in groups:
+        for side, layers in enumerate((group.base, group.cand)):
+            counts[side] += sum(not (layer.is_conversion or layer.is_constant) for layer in layers)
+    return str(counts[0]) if counts[0] == counts[1] else f"{counts[0]} → {counts[1]}"
+
+
+def _dtypes(layers: Sequence[LayerFacts]) -> str:
+    return "+".join(sorted({layer.dtype for layer in layers if layer.dtype and not layer.is_constant})) or ABSENT
+
+
+def _changed(base: str, cand: str) -> str:
+    return base if base == cand else f"{base} → {cand}"
+
+
+def _table(rows: list[_Row], diff: LayerDiff, base_name: str, cand_name: str, width: int | None) -> list[str]:
+    total = diff.total_delta_ns if diff.total_delta_ns is not None else diff.layers_delta_ns
+    footer = [_Row("sum of the layers", diff.base_layers_ns, diff.cand_layers_ns)]
+    if diff.residual_ns is not None:
+        footer.append(_Row("residual", diff.base_residual_ns, diff.cand_residual_ns))
+        footer.append(_Row("measured", diff.base_total_ns, diff.cand_total_ns))
+    every = [*rows, *footer]
+    columns = {
+        "Work": ["Work", *(row.work for row in every)],
+        "Layers": ["Layers", *(row.layers for row in every)],
+        "Precision": ["Precision", *(row.precision for row in every)],
+        "base": [f"{base_name}", *(_microseconds(row.base_ns) for row in every)],
+        "cand": [f"{cand_name}", *(_microseconds(row.cand_ns) for row in every)],
+        "Change": ["Change", *(_change(row) for row in every)],
+        "Share": ["Share", *(_share(row, total) for row in every)],
+    }
+    chosen = fitting(columns, width, first_to_go=FIRST_TO_GO, separator=len(SEPARATOR))
+    found = widths(columns)
+    lines = []
+    for place in range(len(every) + 1):
+        cells = [_padded(columns[name][place], found[name], left=name in _LEFT) for name in chosen]
+        lines.append(SEPARATOR.join(cells).rstrip())
+    rule = "─" * max(map(text_width, lines))
+    return [lines[0], rule, *lines[1 : len(rows) + 1], rule, *lines[len(rows) + 1 :]]
+
+
+def _padded(text: str, width: int, *, left: bool) -> str:
+    blanks = " " * (width - text_width(text))
+    return text + blanks if left else blanks + text
+
+
+def _change(row: _Row) -> str:
+    return ABSENT if row.base_ns is None or row.cand_ns is None else _signed(row.cand_ns - row.base_ns)
+
+
+def _share(row: _Row, total_ns: int) -> str:
+    if not total_ns or row.base_ns is None or row.cand_ns is None:
+        return ABSENT
+    return f"{100 * (row.cand_ns - row.base_ns) / total_ns:.1f} %"
+
+
+def _microseconds(value_ns: int | None) -> str:
+    return ABSENT if value_ns is None else f"{value_ns / 1000:,.1f} µs".replace("-", "−")
+
+
+def _signed(value_ns: int) -> str:
+    text = f"{value_ns / 1000:+,.1f}"
+    return "0 µs" if float(text.replace(",", "")) == 0 else f"{text} µs".replace("-", "−")
+
+
+def _short(name: str) -> str:
+    if len(name) <= NAME_CHARS:
+        return name
+    half = (NAME_CHARS - 1) // 2
+    return f"{name[:half]}…{name[-half:]}"
