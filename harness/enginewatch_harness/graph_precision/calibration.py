@@ -19,6 +19,9 @@ from enginewatch_harness.graph_precision.load import load_model
 GRAPH_TOOLS = ("auto", "builtin", "modelopt")
 """Who puts the precision into the graph; ``auto``: ModelOpt where it is installed."""
 
+RESTS = ("fp16", "fp32")
+"""Formats for what a quantised graph does not quantise."""
+
 DATA = "calibration_data"
 
 
@@ -33,6 +36,7 @@ class Calibration:
         per_channel: Quantise weights per channel.
         operators: Operators to quantise; empty: the default of the precision.
         block_size: Weights that share a scale (int4); fp4 always has 16, by its definition.
+        rest: Format of what is not quantised: a name of ``RESTS``.
         tool: A name of ``GRAPH_TOOLS``.
     """
 
@@ -42,6 +46,7 @@ class Calibration:
     per_channel: bool = True
     operators: tuple[str, ...] = ()
     block_size: int = 128
+    rest: str = "fp16"
     tool: str = "auto"
 
     def identity(self) -> Json:
@@ -72,6 +77,7 @@ def parse_calibration(options: Json) -> Calibration:
         per_channel=read.flag(options, "per_channel", default.per_channel),
         operators=read.names(options, "quantize_ops"),
         block_size=read.integer(options, "quantize_block", default.block_size, low=16),
+        rest=read.choice(options, "quantize_rest", default.rest, RESTS),
         tool=read.choice(options, "graph_tool", default.tool, GRAPH_TOOLS),
     )
 

@@ -7,9 +7,9 @@ from onnx import helper, version_converter
 
 from enginewatch_db.errors import BackendError
 
-NEEDED = {"int8": 13, "fp8": 19, "int4": 21, "bf16": 22, "fp4": 23}
-"""Precision → first operator set whose operators take it (onnx, docs/Changelog.md: per-channel QuantizeLinear 13,
-FLOAT8 19, INT4 and blocks 21, bfloat16 Conv and pooling 22, FLOAT4E2M1 23)."""
+NEEDED = {"int8": 19, "fp8": 19, "int4": 21, "bf16": 22, "fp4": 23}
+"""Precision → first operator set whose operators take it (onnx, docs/Changelog.md): QuantizeLinear of fp16 and of FP8
+from 19, INT4 and blocks 21, Conv and pooling of bfloat16 22, FLOAT4E2M1 23."""
 
 
 def opset_of(model: onnx.ModelProto) -> int:

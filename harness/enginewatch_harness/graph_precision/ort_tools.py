@@ -33,12 +33,12 @@ _TENSORRT_INT8 = {
 """TensorRT reads symmetric signed QDQ pairs, on weights too, and biases in the type of the sum."""
 
 
-def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model in fp16; inputs and outputs stay fp32."""
+def to_fp16(model: onnx.ModelProto, keep: tuple[str, ...] = ()) -> onnx.ModelProto:
+    """Return the model in fp16; inputs and outputs stay fp32, and so do the nodes named in ``keep``."""
     with _tools_on_path():
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
-        converted: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
+        converted: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True, node_block_list=list(keep))
     sort_nodes(converted.graph)  # the converter appends its casts at the end
     return converted
 

@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
+
 from enginewatch_harness.backends.ort_bf16 import convert_to_bf16
 from enginewatch_harness.graph_precision.calibration import Calibration, calibration_inputs
+from enginewatch_harness.graph_precision.fp8 import FP8_OPS, int8_to_fp8
 from enginewatch_harness.graph_precision.load import load_model, save_model
 from enginewatch_harness.graph_precision.opset import raise_opset
 from enginewatch_harness.graph_precision.ort_tools import quantize_static_int8, to_fp16
+from enginewatch_harness.graph_precision.weight_only import steps_in_fp32, weights_to_fp4, weights_to_int4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,21 +64,54 @@ def _bf16(request: Request) -> tuple[str, ...]:
 
 
 def _int8(request: Request) -> tuple[str, ...]:
+    return _finish(_static(request, "int8", request.calibration.operators), request)
+
+
+def _fp8(request: Request) -> tuple[str, ...]:
+    quantised = _static(request, "fp8", request.calibration.operators or FP8_OPS)
+    return _finish(int8_to_fp8(quantised), request)
+
+
+def _static(request: Request, precision: str, operators: tuple[str, ...]) -> onnx.ModelProto:
+    source, target = request.work_dir / "raised.onnx", request.work_dir / "quantised.onnx"
     calibration = request.calibration
+    save_model(raise_opset(load_model(request.source), precision), source)
     quantize_static_int8(
-        request.source,
-        request.target,
+        source,
+        target,
         calibration_inputs(request.source, request.shapes, calibration),
-        operators=calibration.operators,
+        operators=operators,
         per_channel=calibration.per_channel,
         for_tensorrt=True,
         work_dir=request.work_dir,
+        precision=precision,
     )
-    return ()
+    return load_model(target)
+
+
+def _int4(request: Request) -> tuple[str, ...]:
+    model = raise_opset(load_model(request.source), "int4")
+    converted, notes = weights_to_int4(model, request.calibration.block_size)
+    return (*notes, *_finish(converted, request))
+
+
+def _fp4(request: Request) -> tuple[str, ...]:
+    converted, notes = weights_to_fp4(raise_opset(load_model(request.source), "fp4"))
+    return (*notes, *_finish(converted, request))
+
+
+def _finish(quantised: onnx.ModelProto, request: Request) -> tuple[str, ...]:
+    """Write a quantised graph with the rest of it in the asked-for format."""
+    rest = request.calibration.rest
+    save_model(to_fp16(quantised, keep=steps_in_fp32(quantised)) if rest == "fp16" else quantised, request.target)
+    return (f"what is not quantised runs in {rest}",)
 
 
 BUILTIN: dict[str, Recipe] = {
     "fp16": Recipe(make=_fp16, tool="onnxruntime"),
     "bf16": Recipe(make=_bf16, tool="enginewatch"),
-    "int8": Recipe(make=_int8, tool="onnxruntime", calibrated=True, options=("per_channel", "operators")),
+    "int8": Recipe(make=_int8, tool="onnxruntime", calibrated=True, options=("per_channel", "operators", "rest")),
+    "fp8": Recipe(make=_fp8, tool="onnxruntime", calibrated=True, options=("per_channel", "operators", "rest")),
+    "int4": Recipe(make=_int4, tool="enginewatch", options=("block_size", "rest")),
+    "fp4": Recipe(make=_fp4, tool="enginewatch", options=("rest",)),
 }
