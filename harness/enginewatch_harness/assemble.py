@@ -137,7 +137,7 @@ def failed_run(
         started_at=stamp.started_at,
         ended_at=ended_at,
         t0_ns=t0_ns,
-        environment=stamp.environment,
+        environment=_environment(stamp, prepared),
         host=stamp.host,
         session=stamp.session,
         phases=phases,
@@ -145,6 +145,7 @@ def failed_run(
         reasons=() if absent else (Reason(code="run_failed", detail=failure.code),),
         failure=failure,
         provenance={"model_sha256": prepared.model_sha256},
+        device_uuid=_uuid(prepared),
     )
 
 
@@ -196,7 +197,7 @@ def finished_run(
         started_at=stamp.started_at,
         ended_at=ended_at,
         t0_ns=t0_ns,
-        environment=stamp.environment,
+        environment=_environment(stamp, prepared),
         host=stamp.host,
         session=stamp.session,
         phases=marks,
@@ -215,8 +216,19 @@ def finished_run(
             "injected": {name: value for name, value in case.options.items() if name.startswith("inject_")} or None,
         },
         stage_s={mark.name.value: (mark.end_ns - mark.start_ns) / 1e9 for mark in marks},
+        device_uuid=_uuid(prepared),
     )
     return record, tables
+
+
+def _uuid(prepared: Prepared) -> str | None:
+    return prepared.case.bound.uuid if prepared.case.bound else None
+
+
+def _environment(stamp: Stamp, prepared: Prepared) -> Json:
+    """Return the facets of the run: which of equal GPUs it was may explain a change, and never forbids comparing."""
+    uuid = _uuid(prepared)
+    return stamp.environment if uuid is None else {**stamp.environment, "gpu_uuid": uuid}
 
 
 def _runs_on_gpu(device: str, telemetry: Telemetry) -> bool:

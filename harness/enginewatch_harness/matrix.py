@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import difflib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from enginewatch_db.errors import PlanError
 from enginewatch_db.model import Json
+from enginewatch_harness.gpu_choice import ALL, same_product, slug
 from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.plan_file import PRECISIONS, ExcludeTable, ModelTable, PlanFile, WorkloadTable
 from enginewatch_harness.plan_load import profiles, token_part
+
+if TYPE_CHECKING:
+    from enginewatch_collector.backends.nvml_devices import GpuDevice
+
+UsesGpu = Callable[[str, Json], bool]
+"""Backend and options → whether its cases run on a GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,10 +27,16 @@ class Case:
     """One cell of the matrix.
 
     Attributes:
-        key: Readable and unique in the plan: ``workload/backend/precision/b8`` or ``.../c4``.
+        key: Readable and unique in the plan: ``workload/backend/precision/b8`` or ``.../c4``; the GPU's short name
+            follows where a workload names more than one.
         batch: ``None`` for servers.
         shapes: Input name → dimensions without the batch; only the inputs that the plan names.
         load: ``None`` for engines.
+        options: The workload's, and over them those for this backend.
+        on_gpu: Whether it runs on a GPU.
+        gpu: Product or UUID that the plan asks for, or ``all``; ``None``: any GPU.
+        bound: The device of this host that it runs on; ``None`` off GPUs, and before it is placed.
+        elsewhere: Why this host leaves it for another; ``None`` where it can run here.
     """
 
     key: str
@@ -36,6 +50,10 @@ class Case:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     load: LoadSpec | None = None
     options: Json = field(default_factory=dict)
+    on_gpu: bool = False
+    gpu: str | None = None
+    bound: GpuDevice | None = None
+    elsewhere: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +65,20 @@ class Turn:
     order_idx: int
 
 
-def expand(plan: PlanFile, backends: tuple[str, ...]) -> tuple[Case, ...]:
+def expand(
+    plan: PlanFile,
+    backends: tuple[str, ...],
+    *,
+    uses_gpu: UsesGpu = lambda _backend, _options: False,
+    products: Callable[[], tuple[str, ...]] = tuple,
+) -> tuple[Case, ...]:
     """Return the cases of a plan in the order in which it names them.
 
     Args:
         plan: The plan.
         backends: Names of the installed backends, for the nearest-name hint.
+        uses_gpu: Which of them run on a GPU.
+        products: The GPU products of this host, asked for only where the plan says ``all``.
 
     Raises:
         PlanError: A name that is not declared, a name given twice, or no case left.
@@ -63,7 +89,7 @@ def expand(plan: PlanFile, backends: tuple[str, ...]) -> tuple[Case, ...]:
     cases: list[Case] = []
     for workload in plan.workload:
         _check_names(workload, models, backends)
-        cases.extend(_cases_of(plan, workload, models[workload.model]))
+        cases.extend(_cases_of(plan, workload, models[workload.model], uses_gpu, products))
     kept = _exclude(cases, plan.exclude)
     if not kept:
         raise PlanError(
@@ -112,28 +138,63 @@ def _check_names(workload: WorkloadTable, models: dict[str, ModelTable], backend
     for backend in workload.backends:
         if backend not in backends:
             raise PlanError(f"{where} names backend {backend!r}: {_nearest(backend, backends)}")
+    for backend in workload.backend_options:
+        if backend not in workload.backends:
+            raise PlanError(
+                f"{where} has backend_options for {backend!r}, which it does not run: "
+                f"{_nearest(backend, tuple(workload.backends))}"
+            )
     for precision in workload.precisions:
         if precision not in PRECISIONS:
             raise PlanError(f"{where} names precision {precision!r}: {_nearest(precision, PRECISIONS)}")
 
 
-def _cases_of(plan: PlanFile, workload: WorkloadTable, model: ModelTable) -> Iterator[Case]:
+def _cases_of(
+    plan: PlanFile,
+    workload: WorkloadTable,
+    model: ModelTable,
+    uses_gpu: UsesGpu,
+    products: Callable[[], tuple[str, ...]],
+) -> Iterator[Case]:
     for backend in workload.backends:
+        options = {**workload.options, **workload.backend_options.get(backend, {})}
+        on_gpu = uses_gpu(backend, options)
+        gpus = _gpus_of(plan, workload, products) if on_gpu else [(None, "")]
         for precision in workload.precisions:
             for suffix, batch, load in _feeds(workload):
-                yield Case(
-                    key=f"{workload.name}/{backend}/{precision}/{suffix}",
-                    workload=workload.name,
-                    model=model,
-                    backend=backend,
-                    precision=precision,
-                    warmup_s=plan.measure.warmup_s if workload.warmup_s is None else workload.warmup_s,
-                    duration_s=plan.measure.duration_s if workload.duration_s is None else workload.duration_s,
-                    batch=batch,
-                    shapes={name: tuple(dims) for name, dims in workload.shapes.items()},
-                    load=load,
-                    options=dict(workload.options),
-                )
+                for gpu, part in gpus:
+                    yield Case(
+                        key=f"{workload.name}/{backend}/{precision}/{suffix}{part}",
+                        workload=workload.name,
+                        model=model,
+                        backend=backend,
+                        precision=precision,
+                        warmup_s=plan.measure.warmup_s if workload.warmup_s is None else workload.warmup_s,
+                        duration_s=plan.measure.duration_s if workload.duration_s is None else workload.duration_s,
+                        batch=batch,
+                        shapes={name: tuple(dims) for name, dims in workload.shapes.items()},
+                        load=load,
+                        options=dict(options),
+                        on_gpu=on_gpu,
+                        gpu=gpu,
+                    )
+
+
+def _gpus_of(
+    plan: PlanFile, workload: WorkloadTable, products: Callable[[], tuple[str, ...]]
+) -> list[tuple[str | None, str]]:
+    """Return each GPU that the workload names, with its part of the key: none where it names only one."""
+    named = plan.gpus if workload.gpus is None else workload.gpus
+    if not any(name.lower() == ALL for name in named):
+        several = len(named) > 1
+        return [(name, f"/{slug(name)}" if several else "") for name in named] or [(None, "")]
+    if len(named) > 1:
+        raise PlanError(
+            f"workload {workload.name!r} runs on gpus {named}: {ALL!r} stands for every product",
+            remedy=f'write gpus = ["{ALL}"], or name the products',
+        )
+    # Another host has other products: so the key names the product here, even where it is the only one.
+    return [(name, f"/{slug(name)}") for name in products()] or [(ALL, "")]
 
 
 def _feeds(workload: WorkloadTable) -> Iterator[tuple[str, int | None, LoadSpec | None]]:
@@ -166,4 +227,6 @@ def _matches(case: Case, given: Json) -> bool:
         "batch": case.batch,
         "concurrency": case.load.concurrency if case.load and case.load.mode == "closed" else None,
     }
-    return all(facts[key] == value for key, value in given.items())
+    if "gpu" in given and (case.gpu is None or not same_product(case.gpu, given["gpu"])):
+        return False
+    return all(facts[key] == value for key, value in given.items() if key != "gpu")

@@ -31,6 +31,7 @@ PRECISIONS = (
 """Requested numeric formats. ``int8`` is static (calibrated) QDQ; ``q8_0`` and ``q4_0`` are GGUF block formats."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+GpuName = Annotated[str, Field(min_length=1, max_length=128)]
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -72,7 +73,13 @@ class WorkloadTable(_Table):
     load: list[LoadTable] = Field(default_factory=list, description="Load profiles of a server workload.")
     warmup_s: float | None = Field(default=None, ge=0, description="Overrides measure.warmup_s.")
     duration_s: float | None = Field(default=None, gt=0, description="Overrides measure.duration_s.")
-    options: dict[str, Any] = Field(default_factory=dict, description="Options of the backend.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of all its backends.")
+    backend_options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Backend → options of that one alone; they go before options."
+    )
+    gpus: list[GpuName] | None = Field(
+        default=None, min_length=1, description="GPU products or UUIDs, or all; instead of the plan's gpus."
+    )
 
     @model_validator(mode="after")
     def _engine_or_server(self) -> WorkloadTable:
@@ -122,6 +129,7 @@ class ExcludeTable(_Table):
     precision: str | None = None
     batch: int | None = None
     concurrency: int | None = None
+    gpu: str | None = None
 
 
 class PlanFile(_Table):
@@ -133,6 +141,12 @@ class PlanFile(_Table):
         default=1, ge=1, le=100, description="Builds of each engine; run r uses build r modulo this number."
     )
     seed: int = Field(default=1, ge=0, description="Seed of the order, inputs, prompts and arrivals.")
+    gpus: list[GpuName] = Field(
+        default_factory=list, description="GPU products or UUIDs that workloads run on, or all; empty: one of the host."
+    )
+    device: str | None = Field(
+        default=None, min_length=1, description="UUID of the GPU to use where several are equal."
+    )
     policy: str | None = Field(default=None, description="Policy file of the gate, relative to the plan file.")
     measure: MeasureTable = Field(default_factory=MeasureTable)
     collector: CollectorTable = Field(default_factory=CollectorTable)

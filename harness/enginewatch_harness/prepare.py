@@ -123,6 +123,8 @@ def prepare(case: Case, *, plan: PlanFile, folder: Path, workspace: Workspace) -
 
 
 def _device(case: Case, found: Availability) -> str:
+    if case.bound is not None:
+        return case.bound.name
     tool = backend(case.backend)
     if isinstance(tool, ChoosesDevice):
         return tool.device_of(case.options)
@@ -162,6 +164,8 @@ def _job(case: Case, plan: PlanFile, path: Path, load: LoadSpec | None) -> Job:
         load=load,
         options=options,
         seed=plan.seed,
+        device_uuid=case.bound.uuid if case.bound else None,
+        device_name=case.bound.name if case.bound else None,
     )
 
 

@@ -212,6 +212,7 @@ def as_json(outcome: SessionOutcome, judged: Judgement | None) -> dict[str, Any]
         "session_id": outcome.session_id,
         "wall_s": outcome.wall_s,
         "stage_s": outcome.stage_s,
+        "left_for_another_host": outcome.left,
         "sentence": judged.sentence if judged else None,
         "cases": cases,
     }

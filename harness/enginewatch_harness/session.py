@@ -22,6 +22,8 @@ from enginewatch_db.workspace import Workspace
 from enginewatch_harness import assemble, events, preflight, provenance
 from enginewatch_harness.accuracy.check import ELSEWHERE
 from enginewatch_harness.backends.base import Job
+from enginewatch_harness.gpu_choice import left_line, runnable
+from enginewatch_harness.gpu_lease import lease
 from enginewatch_harness.journal import Journal
 from enginewatch_harness.matrix import Case, Turn, estimate_s, order
 from enginewatch_harness.prepare import Prepared, check_models, prepare
@@ -45,13 +47,13 @@ def run_session(request: SessionRequest, workspace: Workspace, listen: events.Li
 
     Raises:
         PlanError: The plan cannot be obeyed; nothing was measured.
-        UnfitError: The machine cannot measure now.
+        UnfitError: The machine cannot measure now: nothing of the plan runs here, or another session has the GPU.
         StoreLockedError: Another session measures on this machine with this workspace.
         DiskFullError: A bundle could not be written; the finished runs are kept.
         KeyboardInterrupt: Ctrl-C; the finished runs are in the store.
     """
     folder = request.plan_path.absolute().parent
-    plan_cases(request)
+    runnable(plan_cases(request))
     check_models(request.plan, folder)
     workspace.create()
     preflight.check_host(workspace)
@@ -63,14 +65,17 @@ def run_session(request: SessionRequest, workspace: Workspace, listen: events.Li
         if request.resume:
             journal = Journal.newest_unfinished(workspace, request.plan.name, request.plan_sha256)
             request = as_begun(request, journal.session)
-        cases = plan_cases(request)
-        ready = {case.key: prepare(case, plan=request.plan, folder=folder, workspace=workspace) for case in cases}
-        journal = journal or _begin(request, workspace, cases, folder)
-        session = _Session(request=request, workspace=workspace, listen=listen, journal=journal, cases=cases)
-        return session.run(ready)
+        cases, left = runnable(plan_cases(request))
+        with lease([case.bound for case in cases if case.bound], wait_s=request.wait_s):
+            ready = {case.key: prepare(case, plan=request.plan, folder=folder, workspace=workspace) for case in cases}
+            journal = journal or _begin(request, workspace, cases, left, folder)
+            session = _Session(request=request, workspace=workspace, listen=listen, journal=journal, cases=cases)
+            return session.run(ready)
 
 
-def _begin(request: SessionRequest, workspace: Workspace, cases: tuple[Case, ...], folder: Path) -> Journal:
+def _begin(
+    request: SessionRequest, workspace: Workspace, cases: tuple[Case, ...], left: dict[str, str], folder: Path
+) -> Journal:
     session: Json = {
         "started_at": utc_now(),
         "plan_sha256": request.plan_sha256,
@@ -82,6 +87,8 @@ def _begin(request: SessionRequest, workspace: Workspace, cases: tuple[Case, ...
         "repeats": request.plan.repeats,
         "trigger": request.trigger,
         "cases": [case.key for case in cases],
+        "left_for_another_host": left,
+        "device": request.device or request.plan.device,
         "inject": request.inject,
         **provenance.git_facts(folder),
     }
@@ -140,6 +147,7 @@ class _Session:
             ingested=report,
             wall_s=time.monotonic() - began,
             stage_s=self.stage_s,
+            left=dict(self.journal.session.get("left_for_another_host") or {}),
         )
 
     def _done(self) -> set[tuple[str, int]]:
@@ -169,6 +177,9 @@ class _Session:
                 estimate_s=source.estimate_s if source else estimate_s(self.cases, self.request.plan.repeats),
             )
         )
+        left = self.journal.session.get("left_for_another_host")
+        if left:
+            self.listen(events.Note(text=left_line(left)))
 
     def _scratch(self, name: str) -> Path:
         scratch = self.journal.folder / "runs" / name
@@ -244,7 +255,7 @@ class _Session:
         quiet = preflight.check_quiet()
         scratch = self._scratch(f"{turn.order_idx:04d}")
         engine, engine_path = self.builds.engine(item, turn.repeat)
-        collector = self._start_collector(scratch)
+        collector = self._start_collector(scratch, item.case)
         try:
             work = self._order(item, engine, engine_path)
             result, followed = run_worker(
@@ -312,11 +323,15 @@ class _Session:
             if record.failure is None
         }
 
-    def _start_collector(self, scratch: Path) -> CollectorProcess | None:
-        settings = self.request.plan.collector
+    def _start_collector(self, scratch: Path, case: Case) -> CollectorProcess | None:
+        settings, gpu = self.request.plan.collector, case.bound
         try:
             return CollectorProcess.start(
-                scratch / "telemetry", backends=tuple(settings.backends), rate_hz=settings.rate_hz
+                scratch / "telemetry",
+                backends=tuple(settings.backends),
+                rate_hz=settings.rate_hz,
+                gpu_uuid=gpu.gpu_uuid if gpu else None,
+                gpu_instance=gpu.gpu_instance if gpu else None,
             )
         except BackendError as error:
             self.listen(events.Note(text=f"no telemetry for this run: {error}"))

@@ -10,6 +10,8 @@ from typing import Protocol
 from enginewatch_db.errors import PlanError, UsageError
 from enginewatch_db.ingest import IngestReport
 from enginewatch_db.model import Failure, Json, RunRecord, RunStatus
+from enginewatch_harness.gpu_choice import place
+from enginewatch_harness.gpu_devices import host_gpus, uses_gpu
 from enginewatch_harness.matrix import Case, expand
 from enginewatch_harness.plan_file import PlanFile
 from enginewatch_harness.registry import backend_names
@@ -49,6 +51,7 @@ class SessionRequest:
         trigger: Who started it: ``cli`` or ``schedule``.
         wait_s: How long to wait for another session on this store to end.
         only: Exact keys of the cases, for a session that goes on; empty: all.
+        device: UUID of the GPU to use, instead of the plan's; ``None``: the first that fits.
         source: What decides the cases while the session runs; ``None``: the plan. Such a session cannot be resumed.
     """
 
@@ -62,6 +65,7 @@ class SessionRequest:
     trigger: str = "cli"
     wait_s: float = 0.0
     only: tuple[str, ...] = ()
+    device: str | None = None
     source: CaseSource | None = None
 
 
@@ -74,6 +78,7 @@ class SessionOutcome:
         ingested: What the last pass over the spool did.
         wall_s: From start to end.
         stage_s: Seconds per stage: ``prepare``, ``build``, ``measure``, ``ingest``.
+        left: Case → why it is left for another host.
     """
 
     session_id: str
@@ -81,19 +86,20 @@ class SessionOutcome:
     ingested: IngestReport
     wall_s: float
     stage_s: dict[str, float]
+    left: dict[str, str] = field(default_factory=dict)
 
 
 def plan_cases(request: SessionRequest) -> tuple[Case, ...]:
-    """Return the cases that the request asks for, with what is to be injected.
+    """Return the cases that the request asks for, with what is to be injected, each placed on this host's GPUs.
 
     Raises:
         PlanError: The matrix is impossible, or no case fits ``request.cases``.
+        UnfitError: The device that the request asks for is not here.
     """
     if request.source is not None:
         return ()
-    cases = tuple(
-        case for case in expand(request.plan, backend_names()) if not request.only or case.key in request.only
-    )
+    expanded = expand(request.plan, backend_names(), uses_gpu=uses_gpu, products=lambda: host_gpus().products)
+    cases = tuple(case for case in expanded if not request.only or case.key in request.only)
     if request.cases:
         chosen = tuple(case for case in cases if any(part in case.key for part in request.cases))
         if not chosen:
@@ -109,7 +115,10 @@ def plan_cases(request: SessionRequest) -> tuple[Case, ...]:
         delays = [delay_ms for part, delay_ms in request.inject.items() if part in case.key]
         return replace(case, options={**case.options, "inject_delay_ms": sum(delays)}) if delays else case
 
-    return tuple(injected(case) for case in cases)
+    cases = tuple(injected(case) for case in cases)
+    # Where nothing runs on a GPU no driver is asked: that takes seconds where it is not kept loaded.
+    device = request.device or request.plan.device
+    return place(cases, host_gpus(), device) if any(case.on_gpu for case in cases) else cases
 
 
 def plan_text(path: Path, sha256: str) -> str | None:
@@ -134,4 +143,10 @@ def failed_cases(records: tuple[RunRecord, ...]) -> dict[str, Failure]:
 def as_begun(request: SessionRequest, session: Json) -> SessionRequest:
     """Return the request of an unfinished session: what it set out to do, not what the command line leaves out."""
     plan = request.plan.model_copy(update={"repeats": int(session["repeats"])})
-    return replace(request, plan=plan, only=tuple(session["cases"]), inject=dict(session.get("inject") or {}))
+    return replace(
+        request,
+        plan=plan,
+        only=tuple(session["cases"]),
+        inject=dict(session.get("inject") or {}),
+        device=session.get("device"),
+    )

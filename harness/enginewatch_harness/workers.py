@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from enginewatch_db.model import Failure, Json, Phase, PhaseMark
+from enginewatch_harness.gpu_choice import environment
 from enginewatch_harness.process import start, stop_group, tail
 from enginewatch_harness.wire import EVENTS, WorkOrder, WorkResult, read_result, write_order
 
@@ -59,6 +61,8 @@ def run_worker(
 ) -> tuple[WorkResult, Followed]:
     """Run one order in a fresh process and return its result; every end of the process has one.
 
+    A case that is bound to a GPU sees that one alone, as device 0.
+
     A worker that is killed or does not end in time gives a ``Failure`` with code ``killed`` or ``timeout``.
     On ``KeyboardInterrupt`` the whole group is ended before the exception goes on.
     """
@@ -69,6 +73,8 @@ def run_worker(
         [sys.executable, "-m", "enginewatch_harness.worker", str(folder)],
         stdout=folder / "worker.stdout.log",
         stderr=folder / "worker.stderr.log",
+        # Before the process starts: libraries read it once, and every tool that the worker starts inherits it.
+        env={**os.environ, **environment(order.job.device_uuid)},
     )
     followed = Followed()
     deadline = time.monotonic() + timeout_s

@@ -51,6 +51,7 @@ def parse_injections(given: tuple[str, ...]) -> dict[str, float]:
 @click.option("--case", "cases", multiple=True, metavar="TEXT", help="Only cases whose key contains TEXT; repeatable.")
 @click.option("--repeats", type=click.IntRange(1), help="Runs of each case, instead of the plan's number.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of the order, instead of the plan's.")
+@click.option("--device", metavar="UUID", help="GPU or MIG slice to measure on, instead of the plan's or the first.")
 @click.option("--label", help="Name of the session: a REF for `gate`.")
 @click.option("--dry-run", is_flag=True, help="Print the cases, the order and the estimated time; measure nothing.")
 @click.option("--no-judge", is_flag=True, help="Store the runs without comparing them with the baseline.")
@@ -75,6 +76,7 @@ def run(
     cases: tuple[str, ...],
     repeats: int | None,
     seed: int | None,
+    device: str | None,
     label: str | None,
     dry_run: bool,
     no_judge: bool,
@@ -100,9 +102,10 @@ def run(
     from enginewatch_harness.session import run_session
     from enginewatch_harness.session_request import SessionRequest
 
-    if resume and (cases or repeats or seed is not None or label or injections):
+    if resume and (cases or repeats or seed is not None or device or label or injections):
         raise UsageError(
-            "--resume goes on with a session as it began: it takes no --case, --repeats, --seed, --label or injection",
+            "--resume goes on with a session as it began: it takes no --case, --repeats, --seed, --device, --label or "
+            "injection",
             remedy="leave them out, or start a new session without --resume",
         )
     parsed, plan_sha256 = load_plan(plan)
@@ -118,6 +121,7 @@ def run(
         inject=parse_injections(injections),
         trigger=trigger,
         wait_s=wait_s,
+        device=device,
     )
     # Read before anything is measured: a policy that cannot be obeyed must not cost a session.
     policy = load_policy(plan.parent / parsed.policy if parsed.policy else None)
@@ -152,16 +156,31 @@ def _show_plan(request: SessionRequest, *, as_json: bool) -> None:
     from enginewatch_harness.prepare import check_models
     from enginewatch_harness.session_request import plan_cases
 
-    cases = plan_cases(request)
+    planned = plan_cases(request)
+    cases = tuple(case for case in planned if case.elsewhere is None)
+    left = {case.key: case.elsewhere for case in planned if case.elsewhere is not None}
     plan = request.plan
     check_models(plan, request.plan_path.absolute().parent)
     turns = order(cases, plan.repeats, plan.seed)
     seconds = estimate_s(cases, plan.repeats)
     if as_json:
         listed = [{"order": turn.order_idx, "case": turn.case.key, "repeat": turn.repeat} for turn in turns]
-        result_json({"plan": plan.name, "cases": [case.key for case in cases], "order": listed, "estimate_s": seconds})
+        result_json(
+            {
+                "plan": plan.name,
+                "cases": [case.key for case in cases],
+                "order": listed,
+                "estimate_s": seconds,
+                "devices": {case.key: case.bound.uuid for case in cases if case.bound is not None},
+                "left_for_another_host": left,
+            }
+        )
         return
     result(f"{len(cases)} cases x {plan.repeats} repeats = {len(turns)} runs, about {clock(seconds)} plus builds")
+    for name, uuid in dict.fromkeys((case.bound.name, case.bound.uuid) for case in cases if case.bound is not None):
+        result(f"here: {name} {uuid}")
+    for key, why in left.items():
+        result(f"elsewhere: {key}: {why}")
     for turn in turns:
         result(f"{turn.order_idx:4d}  {turn.case.key}  #{turn.repeat}")
 
