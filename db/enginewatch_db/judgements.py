@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from enginewatch_db import ids
+from enginewatch_db import engines, ids
 from enginewatch_db.connect import writer
 from enginewatch_db.errors import UsageError
 from enginewatch_db.model import Comparison, Finding
@@ -44,6 +44,7 @@ def store(
             connection.execute(
                 "INSERT INTO findings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now())", _finding_row(finding)
             )
+        engines.mark_judged(connection, session_id, baseline_session, comparisons)
         connection.execute("COMMIT")
 
 
@@ -93,7 +94,7 @@ def _finding_row(item: Finding) -> list[object]:
 
 
 def accept(workspace: Workspace | Path, plan_name: str, session_id: str, *, by: str | None, reason: str) -> None:
-    """Make a session the baseline of its plan; the entry is appended, nothing is overwritten.
+    """Make a session the baseline of its plan, and its engines the last good ones; nothing is overwritten.
 
     Raises:
         UsageError: ``reason`` is empty.
@@ -103,4 +104,7 @@ def accept(workspace: Workspace | Path, plan_name: str, session_id: str, *, by: 
         raise UsageError("a baseline needs a reason", remedy='enginewatch accept SESSION --reason "why"')
     place = workspace if isinstance(workspace, Workspace) else Workspace(workspace.absolute())
     with writer(place) as connection:
+        connection.execute("BEGIN")
         connection.execute("INSERT INTO baselines VALUES (?, ?, now(), ?, ?)", [plan_name, session_id, by, reason])
+        engines.mark_accepted(connection, session_id, reason)
+        connection.execute("COMMIT")

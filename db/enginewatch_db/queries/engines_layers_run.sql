@@ -1,0 +1,11 @@
+-- The newest runs that have layers: of an engine, a run, or a case in a session.
+SELECT l.run_id::VARCHAR AS run_id, any_value(r.case_key) AS case_key, any_value(r.engine_sha256) AS engine_sha256,
+  any_value(r.session_id)::VARCHAR AS session_id, count(*) AS layers
+FROM layers l
+JOIN runs r USING (run_id)
+WHERE ($engine IS NULL OR r.engine_sha256 = $engine)
+  AND ($run IS NULL OR starts_with(replace(r.run_id::VARCHAR, '-', ''), $run))
+  AND ($session IS NULL OR r.session_id = $session::UUID)
+  AND ($case IS NULL OR r.case_key = $case)
+GROUP BY l.run_id
+ORDER BY l.run_id DESC
