@@ -1,0 +1,106 @@
+"""Run-to-run and build-to-build spread: against simulated truth, textbook formulas, and the recording of an H200."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from enginewatch_ci.stats.variance import build_spread
+
+RECORDED = Path(__file__).parents[1] / "data" / "ci" / "build-spread.json"
+
+
+def simulated(run_sd: float, build_sd: float, builds: int, runs: int, seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [5 * np.exp(rng.normal(0, build_sd)) * np.exp(rng.normal(0, run_sd, runs)) for _ in range(builds)]
+
+
+def test_nine_builds_of_one_encoder_on_an_h200_differ_less_than_their_runs():
+    groups: dict[int, list[float]] = {}
+    for row in json.loads(RECORDED.read_text()):
+        groups.setdefault(row["engine"], []).append(row["p50_ms"])
+    logs = np.log(np.array(list(groups.values())))
+    assert 100 * math.sqrt(logs.var(axis=1).mean()) == pytest.approx(0.13, abs=0.005)
+    assert 100 * logs.mean(axis=1).std(ddof=1) == pytest.approx(0.05, abs=0.005)
+
+    # With the freedom that each build's own mean takes, 0.14 %. The means of the builds differ by 0.05 %, and five runs
+    # each of 0.14 % let them differ by 0.06 %: there is nothing between the builds that the runs do not explain.
+    found = build_spread(list(groups.values()))
+    assert (found.builds, found.runs) == (9, 45)
+    assert found.run_sd_pct == pytest.approx(0.1435, abs=0.0005)
+    assert (found.build_sd_pct, found.truncated) == (0.0, True)
+    assert (found.run_ci.low, found.run_ci.high) == pytest.approx((0.117, 0.186), abs=0.001)
+    assert (found.build_ci.low, found.build_ci.high) == pytest.approx((0.0, 0.079), abs=0.001)
+    assert found.p_value == pytest.approx(0.71, abs=0.01)
+
+
+@given(
+    st.floats(0.001, 0.05),
+    st.floats(0.001, 0.05),
+    st.integers(60, 90),
+    st.integers(20, 30),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=30)
+def test_both_parts_of_a_simulated_spread_are_found(run_sd, build_sd, builds, runs, seed):
+    found = build_spread(simulated(run_sd, build_sd, builds, runs, seed))
+    assert found.run_sd_pct == pytest.approx(100 * run_sd, rel=0.15)
+    # The means of the builds carry run_sd / sqrt(runs) of the runs, and there are few of them.
+    noise = 100 * (build_sd + run_sd / math.sqrt(runs)) * 4 / math.sqrt(2 * (builds - 1))
+    assert found.build_sd_pct == pytest.approx(100 * build_sd, abs=noise + 100 * run_sd / math.sqrt(runs) / 2)
+
+
+@pytest.mark.parametrize(("run_sd", "build_sd"), [(0.01, 0.0), (0.01, 0.01), (0.002, 0.02)])
+@pytest.mark.parametrize("sizes", [(5, 5, 5, 5), (2, 3, 5, 8, 2)])
+def test_the_intervals_hold_the_truth_as_often_as_they_say(run_sd, build_sd, sizes):
+    rng = np.random.default_rng(7)
+    trials, run_hits, build_hits = 400, 0, 0
+    for _ in range(trials):
+        groups = [np.exp(rng.normal(0, build_sd) + rng.normal(0, run_sd, size)) for size in sizes]
+        found = build_spread(groups, confidence=0.9)
+        run_hits += found.run_ci.low <= 100 * run_sd <= found.run_ci.high
+        build_hits += found.build_ci.low <= 100 * build_sd <= found.build_ci.high
+    assert 0.86 < run_hits / trials < 0.94
+    assert 0.86 < build_hits / trials < (0.97 if build_sd == 0 else 0.94)
+
+
+@given(st.lists(st.lists(st.floats(0.1, 10), min_size=2, max_size=6), min_size=2, max_size=6), st.floats(0.01, 100))
+@settings(max_examples=30)
+def test_a_unit_and_the_order_of_builds_change_nothing(groups, scale):
+    found = build_spread(groups)
+    other = build_spread([[scale * value for value in group] for group in reversed(groups)])
+    assert other.run_sd_pct == pytest.approx(found.run_sd_pct, rel=1e-6, abs=1e-6)
+    assert other.build_sd_pct == pytest.approx(found.build_sd_pct, rel=1e-4, abs=1e-4)
+
+
+def test_equal_groups_give_the_textbook_estimate():
+    logs = np.array([[1.0, 1.2], [2.0, 2.4], [3.0, 2.6]])
+    found = build_spread(np.exp(logs))
+    within = ((logs - logs.mean(axis=1, keepdims=True)) ** 2).sum() / 3
+    between = 2 * logs.mean(axis=1).var(ddof=1)
+    assert found.run_sd_pct == pytest.approx(100 * math.sqrt(within))
+    assert found.build_sd_pct == pytest.approx(100 * math.sqrt((between - within) / 2))
+
+
+def test_builds_that_differ_less_than_their_runs_explain_say_so():
+    found = build_spread([[1.0, 1.1], [1.1, 1.0], [1.0, 1.1]])
+    assert (found.build_sd_pct, found.truncated) == (0.0, True)
+    assert found.build_ci.low == 0.0
+
+
+def test_what_cannot_be_told_is_absent_and_not_zero():
+    one_build = build_spread([[1.0, 1.1, 1.2]])
+    assert one_build.run_sd_pct is not None
+    assert (one_build.build_sd_pct, one_build.build_ci, one_build.p_value) == (None, None, None)
+    one_run_each = build_spread([[1.0], [1.1]])
+    assert (one_run_each.run_sd_pct, one_run_each.build_sd_pct) == (None, None)
+    with pytest.raises(ValueError, match="positive"):
+        build_spread([[1.0, 0.0]])
+    with pytest.raises(ValueError, match="at least one"):
+        build_spread([])
