@@ -13,7 +13,7 @@ from enginewatch_db.text_columns import fitting, text_width, widths, wrapped
 
 ABSENT = "–"
 SEPARATOR = "  "
-NAME_CHARS = 60
+NAME_CHARS = 48
 SAME_PCT = 0.5
 """A change below this is called none: profiles repeat to about half a percent (docs/layers.md)."""
 
@@ -68,7 +68,7 @@ def explain(diff: LayerDiff, *, base_name: str = "baseline", cand_name: str = "c
     if abs(change) < SAME_PCT:
         head = f"{cand_name} takes as long as {base_name}{measured}"
     else:
-        head = f"{cand_name} is {abs(change):.3g} % {'faster' if change < 0 else 'slower'} than {base_name}{measured}"
+        head = f"{cand_name} takes {abs(change):.3g} % {'less' if change < 0 else 'more'} time than {base_name}{measured}"
     parts = [f"{name} {_signed(cand - base)}" for name, (base, cand) in diff.by_family().items() if _tells(base, cand)]
     stayed = _stayed(diff)
     reasons = parts[:_FAMILIES_TOLD] + ([stayed] if stayed else [])
@@ -197,7 +197,7 @@ def _change(row: _Row) -> str:
 def _share(row: _Row, total_ns: int) -> str:
     if not total_ns or row.base_ns is None or row.cand_ns is None:
         return ABSENT
-    return f"{100 * (row.cand_ns - row.base_ns) / total_ns:.1f} %"
+    return f"{100 * (row.cand_ns - row.base_ns) / total_ns:.1f} %".replace("-", "−")
 
 
 def _microseconds(value_ns: int | None) -> str:

@@ -1,104 +1,24 @@
-"""Layers of a TensorRT engine: inspector JSON joined with profile times, realised precision, fingerprint. Pure."""
+"""Layers of a TensorRT engine: details joined with profile times, realised precision, fingerprint. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from enginewatch_db.errors import MeasurementError
 from enginewatch_db.tables import LAYERS, conform
+from enginewatch_harness.parse.inspector import Layer, parse_layers
 from enginewatch_harness.parse.trtexec_json import LayerTime, Profile
 
-_DTYPES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), name)
-    for pattern, name in (
-        (r"\bB(?:F|Float)16\b", "bf16"),
-        (r"\b(?:FP16|Half)\b", "fp16"),
-        (r"\b(?:FP8|Float8)\b", "fp8"),
-        (r"\b(?:FP4|Float4)\b", "fp4"),
-        (r"\b(?:FP32|Float)\b", "fp32"),
-        (r"\bINT8\b", "int8"),
-        (r"\bINT4\b", "int4"),
-        (r"\bINT32\b", "int32"),
-        (r"\bINT64\b", "int64"),
-        (r"\bUINT8\b", "uint8"),
-        (r"\bBOOL\b", "bool"),
-    )
-)
-"""Words of ``Format/Datatype``: ``Row major linear FP16 format`` in 8.6, ``Half`` and the like in 10."""
+__all__ = ["Layer", "fingerprint", "layers_table", "parse_layers", "realised_precision"]
 
 _COMPUTE = re.compile(r"conv|gemm|matmul|matrixmultiply|matrix_multiply|attention|mha|rnn", re.IGNORECASE)
 _NOT_COMPUTE = re.compile(r"reformat|shuffle|constant|noop", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    """One layer of the inspector's JSON; all but the name is ``None`` in a file of names only."""
-
-    name: str
-    layer_type: str | None = None
-    tactic: str | None = None
-    input_dtype: str | None = None
-    output_dtype: str | None = None
-    signature: str | None = None
-
-
-def parse_layers(text: str) -> tuple[Layer, ...]:
-    """Read ``--exportLayerInfo``: detailed objects, or names where the engine was built without details.
-
-    Raises:
-        MeasurementError: It is not such a file.
-    """
-    try:
-        content = json.loads(text, strict=False)  # metadata holds raw 0x1e characters (recorded from 8.6)
-    except (ValueError, RecursionError) as error:
-        raise MeasurementError(f"the layer information is not JSON: {error}", code="no_samples") from error
-    layers = content.get("Layers") if isinstance(content, dict) else None
-    if not isinstance(layers, list):
-        raise MeasurementError("the layer information has no list of layers", code="no_samples")
-    return tuple(_read_layer(layer) for layer in layers)
-
-
-def _read_layer(layer: Any) -> Layer:  # noqa: ANN401 - any JSON value
-    if not isinstance(layer, dict):
-        return Layer(name=str(layer))
-    kind = _text(layer, "LayerType")
-    tactic = _text(layer, "TacticName")
-    inputs, outputs = _tensors(layer, "Inputs"), _tensors(layer, "Outputs")
-    return Layer(
-        name=_text(layer, "Name") or "",
-        layer_type=kind,
-        tactic=tactic,
-        input_dtype=_dtype(inputs),
-        output_dtype=_dtype(outputs),
-        signature=json.dumps([kind, tactic, [_structure(item) for item in inputs], [_structure(i) for i in outputs]]),
-    )
-
-
-def _text(layer: dict[str, Any], key: str) -> str | None:
-    value = layer.get(key)
-    return value if isinstance(value, str) else None
-
-
-def _tensors(layer: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    value = layer.get(key)
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _structure(tensor: dict[str, Any]) -> list[Any]:
-    return [tensor.get("Format/Datatype"), tensor.get("Dimensions")]
-
-
-def _dtype(tensors: list[dict[str, Any]]) -> str | None:
-    words = str(tensors[0].get("Format/Datatype", "")) if tensors else ""
-    return next((name for pattern, name in _DTYPES if pattern.search(words)), None)
 
 
 def fingerprint(layers: Sequence[Layer]) -> str | None:
@@ -133,35 +53,69 @@ def _compute_dtype(layer: Layer) -> str | None:
     return "tf32" if layer.input_dtype == "fp32" and "tf32" in (layer.tactic or "").lower() else layer.input_dtype
 
 
-def layers_table(profile: Profile | None, layers: Sequence[Layer]) -> pa.Table:
+def layers_table(profile: Profile | None, layers: Sequence[Layer], *, source: str = "trtexec") -> pa.Table:
     """Join times and details by name into a table of ``tables.LAYERS``.
 
     Rows come in the profile's order, then layers without times. Either side may be empty; Myelin's names do not
-    always match, and their rows then lack the other side.
+    always match, and their rows then lack the other side. Layers of one name are matched in order.
+
+    Args:
+        profile: Times per layer.
+        layers: Details per layer.
+        source: Tool that told them.
     """
-    details = {layer.name: layer for layer in layers}
-    timed = profile.layers if profile else ()
+    details: dict[str, deque[Layer]] = {}
+    for layer in layers:
+        details.setdefault(layer.name, deque()).append(layer)
+    joined: list[tuple[str, Layer | None, LayerTime | None]] = []
+    for time in profile.layers if profile else ():
+        waiting = details.get(time.name)
+        joined.append((time.name, waiting.popleft() if waiting else None, time))
+    # A layer that is left over stands where its kind does: by identity, since equal ones may have found their times.
+    left = {id(layer) for waiting in details.values() for layer in waiting}
+    joined += [(layer.name, layer, None) for layer in layers if id(layer) in left]
     count = profile.count if profile else None
-    names = {layer.name for layer in timed}
-    rows = [_row(index, item.name, details.get(item.name), item, count) for index, item in enumerate(timed)]
-    rest = [layer for layer in layers if layer.name not in names]
-    rows += [_row(len(rows) + index, layer.name, layer, None, None) for index, layer in enumerate(rest)]
-    return conform("layers", pa.Table.from_pylist(rows)) if rows else LAYERS.empty_table()
+    rows = [_row(index, *item, count if item[2] else None, source) for index, item in enumerate(joined)]
+    return conform("layers", pa.Table.from_pylist(rows, schema=LAYERS)) if rows else LAYERS.empty_table()
 
 
-def _row(index: int, name: str, layer: Layer | None, time: LayerTime | None, count: int | None) -> dict[str, Any]:
-    return {
+def _row(
+    index: int, name: str, layer: Layer | None, time: LayerTime | None, count: int | None, source: str
+) -> dict[str, Any]:
+    timed = {
         "layer_idx": index,
         "name": name,
-        "layer_type": layer.layer_type if layer else None,
-        "tactic": layer.tactic if layer else None,
-        "dtype": (_compute_dtype(layer) or layer.output_dtype) if layer else None,
         "calls": count,
         "mean_ns": _nanoseconds(time.average_ms) if time else None,
         "median_ns": _nanoseconds(time.median_ms) if time else None,
         "time_pct": time.percentage if time else None,
-        "source": "trtexec",
+        "source": source,
     }
+    return timed | (_described(layer) if layer else {})
+
+
+def _described(layer: Layer) -> dict[str, Any]:
+    return {
+        "layer_type": layer.layer_type,
+        "tactic": layer.tactic,
+        "dtype": _compute_dtype(layer) or layer.output_dtype,
+        "input_dtype": layer.input_dtype,
+        "output_dtype": layer.output_dtype,
+        "format": _formats(layer),
+        "input_shapes": ", ".join(tensor.shape_text for tensor in layer.inputs) or None,
+        "output_shapes": ", ".join(tensor.shape_text for tensor in layer.outputs) or None,
+        "input_tensors": [tensor.name for tensor in layer.inputs],
+        "output_tensors": [tensor.name for tensor in layer.outputs],
+        "origin": list(layer.origin),
+        "weight_bytes": layer.cost.weight_bytes,
+        "bytes": layer.cost.bytes,
+        "flops": layer.cost.flops,
+    }
+
+
+def _formats(layer: Layer) -> str | None:
+    sides = [" + ".join(dict.fromkeys(tensor.words for tensor in side)) for side in (layer.inputs, layer.outputs)]
+    return " → ".join(sides).strip() if any(sides) else None
 
 
 def _nanoseconds(value_ms: float | None) -> int | None:
