@@ -49,6 +49,10 @@ REASONS: dict[str, ReasonDef] = {
     ),
     "requests_failed": _warn("Some requests of the load test failed.", "Read error_class in llm_requests."),
     "server_died": _reject("The server ended while it was under load.", "Read the server's log."),
+    "precision_not_realised": _warn(
+        "What ran has another precision of weights or KV cache than the plan asks for.",
+        "Quantise the checkpoint as asked, or ask for what it is.",
+    ),
     "output_not_finite": _reject("The model wrote NaN or infinity.", "Check the precision and the weights."),
     "accuracy_drift": _warn(
         "The outputs differ from the fp32 reference by more than the policy allows.",
@@ -61,6 +65,9 @@ REASONS: dict[str, ReasonDef] = {
     "cuda_graph_failed": _reject(
         "CUDA graph capture failed: another thing was measured than was asked for.",
         "Measure without CUDA graph, or make the model capturable.",
+    ),
+    "compiled_again": _reject(
+        "A just-in-time compiler ran during the measurement.", "Raise warmup_s, or keep the shapes constant."
     ),
     "shape_overridden": _reject("The tool replaced dynamic shapes by 1.", "Give shapes in the plan."),
     "profiler_on": _reject("A profiler ran during the measurement.", "Profile in a run of its own."),
