@@ -32,17 +32,26 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aligned:
-    """Layers of two engines that do the same work; one side is empty where the other has no counterpart."""
+    """Layers of two engines that do the same work; one side is empty where the other has no counterpart.
+
+    Attributes:
+        base: Layers of the baseline, in order of execution.
+        cand: Layers of the candidate.
+        guessed: Whether no name links the two sides, only their operations, shape and order.
+    """
 
     base: tuple[LayerFacts, ...]
     cand: tuple[LayerFacts, ...]
+    guessed: bool = False
 
 
 def align(base: Sequence[LayerFacts], cand: Sequence[LayerFacts]) -> tuple[Aligned, ...]:
     """Partition the layers of two engines: each layer is in exactly one group, in the order of the baseline.
 
     Layers with the same set of source nodes are one group; the rest is joined where source nodes are shared, as many
-    to many as the fusions need; what has none of it is matched by name, then by the tensors it writes.
+    to many as the fusions need; what has none of it is matched by name, then by the tensors it writes, last by the
+    operations that it does, where both engines have as many layers with the same: exporters number nodes anew when a
+    graph is quantised.
     """
     served = {Base: _served(base), Candidate: _served(cand)}
     items: list[Item] = [(side, layer) for side, layers in ((Base, base), (Candidate, cand)) for layer in layers]
@@ -52,17 +61,18 @@ def align(base: Sequence[LayerFacts], cand: Sequence[LayerFacts]) -> tuple[Align
     _join_lone(joined, free, lambda layer: [layer.name])
     _join_lone(joined, free, lambda layer: [_BUILD_NUMBER.sub("", layer.name)])
     _join_lone(joined, free, lambda layer: [name for name in layer.outputs if not _INTERNAL.search(name)])
+    guessed = _join_by_work(joined, free)
     for side, owners in served.items():
         for index, owner in owners.items():
             joined.join((side, index), (side, owner))
-    return tuple(sorted(map(_aligned, joined.groups()), key=_order))
+    return tuple(sorted((_aligned(group, guessed) for group in joined.groups()), key=_order))
 
 
-def _aligned(items: Iterable[Item]) -> Aligned:
-    every = list(items)
+def _aligned(items: Sequence[Item], guessed: set[tuple[int, int]]) -> Aligned:
     return Aligned(
-        base=tuple(layer for side, layer in every if side == Base),
-        cand=tuple(layer for side, layer in every if side == Candidate),
+        base=tuple(layer for side, layer in items if side == Base),
+        cand=tuple(layer for side, layer in items if side == Candidate),
+        guessed=any(_key(item) in guessed for item in items),
     )
 
 
@@ -125,6 +135,23 @@ def _join_lone(joined: _Groups, items: Sequence[Item], keys: Callable[[LayerFact
         for mine, other in zip(ours, theirs, strict=False):
             if len(joined.sides(_key(mine))) == len(joined.sides(_key(other))) == 1:
                 joined.join(_key(mine), _key(other))
+
+
+def _join_by_work(joined: _Groups, items: Sequence[Item]) -> set[tuple[int, int]]:
+    """Join what no name links by family, operations and output shape, in order; return the layers joined so."""
+    lone: dict[tuple[str, int, str | None], tuple[list[Item], list[Item]]] = defaultdict(lambda: ([], []))
+    for side, layer in items:
+        if layer.flops and len(joined.sides((side, layer.index))) == 1:
+            lone[layer.family, layer.flops, layer.output_shapes][side].append((side, layer))
+    guessed: set[tuple[int, int]] = set()
+    for ours, theirs in lone.values():
+        if len(ours) != len(theirs):
+            continue
+        for mine, other in zip(ours, theirs, strict=True):
+            if len(joined.sides(_key(mine))) == len(joined.sides(_key(other))) == 1:
+                joined.join(_key(mine), _key(other))
+                guessed |= {_key(mine), _key(other)}
+    return guessed
 
 
 def _served(layers: Sequence[LayerFacts]) -> dict[int, int]:

@@ -68,7 +68,8 @@ def explain(diff: LayerDiff, *, base_name: str = "baseline", cand_name: str = "c
     if abs(change) < SAME_PCT:
         head = f"{cand_name} takes as long as {base_name}{measured}"
     else:
-        head = f"{cand_name} takes {abs(change):.3g} % {'less' if change < 0 else 'more'} time than {base_name}{measured}"
+        word = "less" if change < 0 else "more"
+        head = f"{cand_name} takes {abs(change):.3g} % {word} time than {base_name}{measured}"
     parts = [f"{name} {_signed(cand - base)}" for name, (base, cand) in diff.by_family().items() if _tells(base, cand)]
     stayed = _stayed(diff)
     reasons = parts[:_FAMILIES_TOLD] + ([stayed] if stayed else [])
@@ -117,7 +118,8 @@ def _remarks(diff: LayerDiff, base_name: str, cand_name: str) -> list[str]:
             "so that the sum is often more than the time"
         )
     if diff.aligned_pct is not None and diff.groups:
-        lines.append(f"{diff.aligned_pct:.1f} % of the layers' time is in work that both engines have")
+        guessed = f"; {diff.guessed_pct:.1f} % is matched by its shape and order only" if diff.guessed_pct else ""
+        lines.append(f"{diff.aligned_pct:.1f} % of the layers' time is in work that both engines have{guessed}")
     return lines
 
 

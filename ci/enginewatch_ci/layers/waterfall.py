@@ -22,6 +22,7 @@ class LayerGroup:
         side: Whether both engines have it, or only one.
         base: Layers of the baseline, conversions included, in order of execution.
         cand: Layers of the candidate, likewise.
+        guessed: Whether the two sides share no name, only operations, shape and order.
     """
 
     label: str
@@ -29,6 +30,7 @@ class LayerGroup:
     side: Side
     base: tuple[LayerFacts, ...]
     cand: tuple[LayerFacts, ...]
+    guessed: bool = False
 
     @property
     def base_ns(self) -> int:
@@ -131,9 +133,16 @@ class LayerDiff:
     @property
     def aligned_pct(self) -> float | None:
         """Share of both engines' layer time in groups that both have; ``None`` without times."""
+        return self._share_pct([group for group in self.groups if group.side == "both"])
+
+    @property
+    def guessed_pct(self) -> float | None:
+        """Share of both engines' layer time in groups that were matched by shape and order only."""
+        return self._share_pct([group for group in self.groups if group.guessed])
+
+    def _share_pct(self, groups: Sequence[LayerGroup]) -> float | None:
         whole = self.base_layers_ns + self.cand_layers_ns
-        both = [group for group in self.groups if group.side == "both"]
-        found = sum(_layers_ns(group.base) + _layers_ns(group.cand) for group in both)
+        found = sum(_layers_ns(group.base) + _layers_ns(group.cand) for group in groups)
         return 100 * found / whole if whole else None
 
     def by_family(self) -> dict[str, tuple[int, int]]:
@@ -182,7 +191,9 @@ def diff_layers(
 def _group(pair: Aligned) -> LayerGroup:
     lead = _lead(pair.cand) or _lead(pair.base) or (*pair.cand, *pair.base)[0]
     side: Side = "both" if pair.base and pair.cand else "base" if pair.base else "cand"
-    return LayerGroup(label=lead.name, family=lead.family, side=side, base=pair.base, cand=pair.cand)
+    return LayerGroup(
+        label=lead.name, family=lead.family, side=side, base=pair.base, cand=pair.cand, guessed=pair.guessed
+    )
 
 
 def _lead(layers: Iterable[LayerFacts]) -> LayerFacts | None:
