@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -85,7 +86,7 @@ def _to_int8(request: Conversion) -> Path:
     quantize_static_int8(
         request.source,
         target,
-        calibration_inputs(request.source, request.shapes, calibration),
+        partial(calibration_inputs, request.source, request.shapes, calibration),
         operators=calibration.operators,
         per_channel=calibration.per_channel,
         for_tensorrt=request.for_tensorrt,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ _TENSORRT_INT8 = {
 }
 """TensorRT reads symmetric signed QDQ pairs, on weights too, and biases in the type of the sum."""
 
+InputMaker = Callable[[], Iterator[Arrays]]
+"""Begins the inputs of a calibration anew."""
+
 
 def to_fp16(model: onnx.ModelProto, keep: tuple[str, ...] = ()) -> onnx.ModelProto:
     """Return the model in fp16; inputs and outputs stay fp32, and so do the nodes named in ``keep``."""
@@ -46,7 +49,7 @@ def to_fp16(model: onnx.ModelProto, keep: tuple[str, ...] = ()) -> onnx.ModelPro
 def quantize_static_int8(
     source: Path,
     target: Path,
-    inputs: Iterator[Arrays],
+    inputs: InputMaker,
     *,
     operators: tuple[str, ...],
     per_channel: bool,
@@ -59,7 +62,7 @@ def quantize_static_int8(
     Args:
         source: The fp32 model.
         target: File to write.
-        inputs: What the calibration sees.
+        inputs: Begins what the calibration sees.
         operators: Operators to quantise; empty: ``STATIC_INT8_OPS``.
         per_channel: One scale for each output channel of a weight.
         for_tensorrt: As TensorRT reads it: symmetric, biases in fp32, weights as QDQ pairs.
@@ -76,7 +79,7 @@ def quantize_static_int8(
         quantize_static(
             str(folded),
             str(target),
-            _reader(inputs),
+            calibration_reader(inputs),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(operators or STATIC_INT8_OPS),
             per_channel=per_channel,
@@ -122,15 +125,27 @@ def fold(source: Path, work_dir: Path) -> Path:
     return target
 
 
-def _reader(inputs: Iterator[Arrays]) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+def calibration_reader(make: InputMaker) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    """Return onnxruntime's reader over inputs, with the two more methods that ModelOpt asks for."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         """Hands the quantiser one input after the other."""
 
+        def __init__(self) -> None:
+            self.rewind()
+
         def get_next(self) -> Arrays | None:
             """Return the next input; ``None`` at the end."""
-            return next(inputs, None)
+            return next(self._inputs, None)
+
+        def get_first(self) -> Arrays:
+            """Return the first input, again."""
+            return next(make())
+
+        def rewind(self) -> None:
+            """Begin again."""
+            self._inputs = make()
 
     return Reader()
 

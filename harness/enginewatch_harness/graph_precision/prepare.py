@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from enginewatch_db import __version__
-from enginewatch_db.errors import BackendError
+from enginewatch_db.errors import BackendError, NotAvailableError
 from enginewatch_db.model import Json
 from enginewatch_harness.graph_precision.calibration import Calibration, static_shapes
 from enginewatch_harness.graph_precision.checks import check_graph
 from enginewatch_harness.graph_precision.load import model_sha256
-from enginewatch_harness.graph_precision.recipes import BUILTIN, Recipe, Request
+from enginewatch_harness.graph_precision.modelopt import REMEDY, modelopt_version
+from enginewatch_harness.graph_precision.recipes import BUILTIN, MODELOPT, Recipe, Request
 
 GRAPH = "model.onnx"
 META = "graph.json"
@@ -179,14 +180,19 @@ def _kept(folder: Path) -> GraphModel | None:
 
 
 def _recipe(precision: str, calibration: Calibration) -> Recipe:
-    recipe = BUILTIN.get(precision)
-    if recipe is None:
+    if precision not in BUILTIN:
         raise BackendError(
             f"no tool here puts precision {precision!r} into a graph; known: {', '.join((*AS_GIVEN, *BUILTIN))}",
             code="unsupported_precision",
             remedy="take this precision out of the plan for tools that build strongly typed networks",
         )
-    return recipe
+    if calibration.tool == "builtin" or precision not in MODELOPT:
+        return BUILTIN[precision]
+    if modelopt_version() is not None:
+        return MODELOPT[precision]
+    if calibration.tool == "modelopt":
+        raise NotAvailableError("graph_tool = 'modelopt', and ModelOpt is not installed", remedy=REMEDY)
+    return BUILTIN[precision]
 
 
 def _tool(recipe: Recipe) -> GraphTool:
@@ -194,4 +200,6 @@ def _tool(recipe: Recipe) -> GraphTool:
         import onnxruntime
 
         return GraphTool(name=recipe.tool, version=onnxruntime.__version__)
+    if recipe.tool == "modelopt":
+        return GraphTool(name=recipe.tool, version=str(modelopt_version()))
     return GraphTool(name=recipe.tool, version=__version__)
