@@ -69,6 +69,10 @@ REASONS: dict[str, ReasonDef] = {
     "compiled_again": _reject(
         "A just-in-time compiler ran during the measurement.", "Raise warmup_s, or keep the shapes constant."
     ),
+    "options_not_obeyed": _reject(
+        "The tool measured in another way than the plan asked for.",
+        "Read the command and the log: another version may have other defaults.",
+    ),
     "shape_overridden": _reject("The tool replaced dynamic shapes by 1.", "Give shapes in the plan."),
     "profiler_on": _reject("A profiler ran during the measurement.", "Profile in a run of its own."),
     "gpu_time_unstable": _warn("GPU time varies by more than 2.5 %.", "Lock the clocks; use spin-wait."),

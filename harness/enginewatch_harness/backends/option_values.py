@@ -22,10 +22,14 @@ def refuse_unknown(options: Json, backend: str) -> None:
         PlanError: An option that no backend for ONNX models has; names the nearest one of ``backend``.
     """
     from enginewatch_harness.backends.ort_options import OrtOptions
+    from enginewatch_harness.backends.torch_options import TorchOptions
     from enginewatch_harness.backends.trtexec_options import TrtexecOptions
 
     known = {
         "onnxruntime": [field.name for field in fields(OrtOptions)],
+        "torch": [field.name for field in fields(TorchOptions)],
+        "torch_compile": [field.name for field in fields(TorchOptions)],
+        "torch_tensorrt": [field.name for field in fields(TorchOptions)],
         "trtexec": [field.name for field in fields(TrtexecOptions)],
     }
     everything = {name for names in known.values() for name in names}

@@ -57,7 +57,9 @@ def delayed(infer: Infer, delay_ns: int) -> Infer:
     return slow
 
 
-def measure(infer: Infer, *, duration_s: float, expected_ns: int, report: Report) -> Window:
+def measure(
+    infer: Infer, *, duration_s: float, expected_ns: int, report: Report, after: Callable[[], object] | None = None
+) -> Window:
     """Run for ``duration_s`` and at least once, keeping every sample.
 
     Args:
@@ -65,18 +67,28 @@ def measure(infer: Infer, *, duration_s: float, expected_ns: int, report: Report
         duration_s: Length of the window in seconds; the inference that begins within it is the last.
         expected_ns: Latency that the warm-up saw: how much room to set aside.
         report: Called between samples, four times a second, with the count and the running median in ms.
+        after: Called after each inference, outside its time: reads what the inference left (CUDA events).
     """
     duration_ns = round(duration_s * 1e9)
     capacity = min(_MAX_CAPACITY, max(_MIN_CAPACITY, int(duration_ns / max(expected_ns, 1) * _SPARE)))
     starts, latencies = array("q", bytes(8 * capacity)), array("q", bytes(8 * capacity))
     with _collector_paused():
-        start, end, count = _loop(infer, duration_ns, starts, latencies, report)
+        start, end, count = _loop(infer, duration_ns, starts, latencies, report, after or _nothing)
     del starts[count:], latencies[count:]
     return Window(start_ns=start, end_ns=end, starts=starts, latencies=latencies)
 
 
+def _nothing() -> None:
+    """Do nothing: cheaper than a question in the loop."""
+
+
 def _loop(
-    infer: Infer, duration_ns: int, starts: array[int], latencies: array[int], report: Report
+    infer: Infer,
+    duration_ns: int,
+    starts: array[int],
+    latencies: array[int],
+    report: Report,
+    after: Callable[[], object],
 ) -> tuple[int, int, int]:
     now = time.monotonic_ns
     count, capacity = 0, len(starts)
@@ -88,6 +100,7 @@ def _loop(
         end = now()
         starts[count] = begin
         latencies[count] = end - begin
+        after()
         count += 1
         if count == capacity:  # the window is faster than the warm-up was: double the room, between two samples
             starts.frombytes(bytes(8 * capacity))
