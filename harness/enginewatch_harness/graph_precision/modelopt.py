@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from enginewatch_db.errors import BackendError, NotAvailableError
@@ -31,17 +32,21 @@ def modelopt_version() -> str | None:
         return None
 
 
-def autocast(source: Path, precision: str) -> onnx.ModelProto:
-    """Return the model in mixed precision: what overflows or sums much stays fp32. Inputs and outputs stay fp32.
+def autocast(source: Path, precision: str, inputs: InputMaker, work_dir: Path) -> onnx.ModelProto:
+    """Return the model in mixed precision: what overflows for ``inputs`` stays fp32, as do inputs and outputs.
 
     Raises:
         BackendError: ModelOpt cannot be imported or cannot convert the model.
     """
+    seen = work_dir / "autocast-inputs"
+    seen.mkdir()
+    for index, arrays in enumerate(inputs()):
+        np.savez(seen / f"{index:06d}.npz", allow_pickle=False, **arrays)
     with _translated(source, precision):
         from modelopt.onnx.autocast import convert_to_mixed_precision
 
         made: onnx.ModelProto = convert_to_mixed_precision(
-            str(source), low_precision_type=precision, keep_io_types=True
+            str(source), low_precision_type=precision, keep_io_types=True, calibration_data=str(seen)
         )
     return made
 

@@ -119,7 +119,8 @@ def _finish(quantised: onnx.ModelProto, request: Request) -> tuple[str, ...]:
 def _autocast(precision: str) -> Callable[[Request], tuple[str, ...]]:
     def make(request: Request) -> tuple[str, ...]:
         source = _raised(request, precision) if precision in NEEDED else request.source
-        save_model(modelopt.autocast(source, precision), request.target)
+        inputs = partial(calibration_inputs, request.source, request.shapes, request.calibration)
+        save_model(modelopt.autocast(source, precision, inputs, request.work_dir), request.target)
         return ()
 
     return make
@@ -159,7 +160,7 @@ BUILTIN: dict[str, Recipe] = {
 """What a plain installation can do."""
 
 MODELOPT: dict[str, Recipe] = {
-    **{name: Recipe(make=_autocast(name), tool="modelopt") for name in modelopt.CASTS},
+    **{name: Recipe(make=_autocast(name), tool="modelopt", calibrated=True) for name in modelopt.CASTS},
     **{
         name: Recipe(make=_modelopt(name), tool="modelopt", calibrated=True, options=("operators", "rest"))
         for name in ("int8", "fp8")
