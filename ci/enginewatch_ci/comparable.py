@@ -72,10 +72,14 @@ class FacetDifference:
 
 
 def pair_cases(baseline: Arm, candidate: Arm) -> tuple[list[CasePair], list[Unpaired]]:
-    """Return what can be compared and what cannot, in the order of case keys."""
+    """Return what can be compared and what cannot, in the order of case keys.
+
+    A case that the candidate's host has no GPU for is neither: another host measures it.
+    """
     pairs: list[CasePair] = []
     unpaired: list[Unpaired] = []
-    for case_key in sorted({run.case_key for run in (*baseline.runs, *candidate.runs)}):
+    measured = {run.case_key for run in (*baseline.runs, *candidate.runs)}
+    for case_key in sorted(measured - candidate.left_for_another_host):
         before, after = baseline.of_case(case_key), candidate.of_case(case_key)
         refused = _refuse(case_key, before, after)
         if refused is not None:
@@ -84,6 +88,12 @@ def pair_cases(baseline: Arm, candidate: Arm) -> tuple[list[CasePair], list[Unpa
         common = {run.series_id for run in before if run.valid} & {run.series_id for run in after if run.valid}
         pairs += [_case_pair(case_key, series, before, after) for series in sorted(common)]
     return pairs, unpaired
+
+
+def not_measured_here(baseline: Arm, candidate: Arm) -> tuple[str, ...]:
+    """Return the note on cases of the baseline that the candidate's host left for another; empty where none."""
+    left = sorted(candidate.left_for_another_host & {run.case_key for run in baseline.runs})
+    return (f"Not measured on this host, which has no GPU for it: {listed(left)}.",) if left else ()
 
 
 def _refuse(case_key: str, before: Sequence[RunFacts], after: Sequence[RunFacts]) -> Unpaired | None:

@@ -37,6 +37,7 @@ class SessionFacts:
         runs: All its runs.
         valid_runs: Those that may enter a verdict.
         missing_runs: Runs that it set out to do and never tried; 0 where it does not say.
+        left_for_another_host: Cases of its plan that its host has no GPU for.
     """
 
     session_id: str
@@ -48,6 +49,7 @@ class SessionFacts:
     runs: int = 0
     valid_runs: int = 0
     missing_runs: int = 0
+    left_for_another_host: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -155,6 +157,12 @@ class Arm:
         """What to call this arm in a sentence."""
         more = f" and {len(self.sessions) - 1} more" if len(self.sessions) > 1 else ""
         return f"{self.newest.title}{more}"
+
+    @property
+    def left_for_another_host(self) -> frozenset[str]:
+        """Cases that no session of this arm has run, because its host has no GPU for them."""
+        left = {case for session in self.sessions for case in session.left_for_another_host}
+        return frozenset(left - {run.case_key for run in self.runs})
 
     def of_case(self, case_key: str) -> tuple[RunFacts, ...]:
         """Return the runs of one case."""

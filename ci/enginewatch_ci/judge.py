@@ -7,7 +7,7 @@ from pathlib import Path
 
 from enginewatch_ci import summary
 from enginewatch_ci.choose import BASELINE, LATEST, load_pair
-from enginewatch_ci.comparable import facet_differences
+from enginewatch_ci.comparable import facet_differences, not_measured_here
 from enginewatch_ci.decide import decide
 from enginewatch_ci.facts import Arm, History
 from enginewatch_ci.findings import findings_of
@@ -39,10 +39,8 @@ def judge(
     """
     rules = policy or Policy()
     loaded = load_pair(workspace, candidate, baseline, metrics=rules.gated_metrics())
-    judgement = replace(
-        judge_arms(loaded.baseline, loaded.candidate, rules, loaded.history),
-        notes=loaded.notes,
-    )
+    judgement = judge_arms(loaded.baseline, loaded.candidate, rules, loaded.history)
+    judgement = replace(judgement, notes=(*loaded.notes, *judgement.notes))
     if store:
         store_judgement(workspace, judgement)
     return judgement
@@ -96,6 +94,7 @@ def judge_arms(baseline: Arm | None, candidate: Arm, policy: Policy, history: Hi
         host=decision.host,
         cohort=decision.cohort,
         uncovered=decision.uncovered,
+        notes=not_measured_here(baseline, candidate),
     )
 
 

@@ -29,7 +29,11 @@ def read_sessions(reader: Reader) -> list[SessionFacts]:
     """Return all sessions of the store, oldest first."""
     rows = reader.rows("gate_sessions")
     starts = [EPOCH + timedelta(microseconds=row.pop("started_us")) for row in rows]
-    return [SessionFacts(started_at=start, **row) for start, row in zip(starts, rows, strict=True)]
+    left = [tuple(row.pop("left_for_another_host")) for row in rows]
+    return [
+        SessionFacts(started_at=start, left_for_another_host=cases, **row)
+        for start, cases, row in zip(starts, left, rows, strict=True)
+    ]
 
 
 def read_accepted(reader: Reader) -> dict[str, str]:
@@ -144,6 +148,7 @@ def _bundle_sessions(records: Sequence[RunRecord]) -> Iterable[SessionFacts]:
                 git_dirty=facts.get("git_dirty"),
                 runs=len(runs),
                 valid_runs=sum(run.valid for run in runs),
+                left_for_another_host=tuple(facts.get("left_for_another_host") or ()),
             )
         )
     return sorted(sessions, key=lambda session: (session.started_at, session.session_id))

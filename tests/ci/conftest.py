@@ -194,6 +194,7 @@ def as_arm(records: list[RunRecord], ref: str = "test") -> Arm:
         git_dirty=first.session["git_dirty"],
         runs=len(records),
         valid_runs=sum(record.valid for record in records),
+        left_for_another_host=tuple(first.session.get("left_for_another_host", ())),
     )
     runs = tuple(
         RunFacts(

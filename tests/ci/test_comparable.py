@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from enginewatch_ci.comparable import facet_differences, identity_changes, pair_cases
+from enginewatch_ci.comparable import facet_differences, identity_changes, not_measured_here, pair_cases
 from enginewatch_db.model import Verdict
 from enginewatch_db.validity import Reason
 
@@ -138,3 +138,19 @@ def test_facets_that_differ_are_listed(lab, to_arm):
     found = {item.facet: (item.baseline, item.candidate) for item in facet_differences(before, after)}
     assert found == {"driver": ("570", "580"), "image": ("-", "x"), "git_commit": ("aaaaaaaaaa", "bbbbbbbbbb")}
     assert facet_differences(before, before) == ()
+
+
+def test_a_case_that_the_host_has_no_gpu_for_is_no_missing_case(lab, to_arm, cases):
+    before, after = lab.session(), lab.session(cases={cases[0]: 2.0, cases[1]: 11.0})
+    left = {cases[2]: "it needs NVIDIA L4"}
+    after = [replace(record, session=record.session | {"left_for_another_host": left}) for record in after]
+    pairs, unpaired = pair_cases(to_arm(before), to_arm(after))
+    assert [pair.case_key for pair in pairs] == list(cases[:2])
+    assert unpaired == []
+    assert not_measured_here(to_arm(before), to_arm(after)) == (
+        f"Not measured on this host, which has no GPU for it: {cases[2]}.",
+    )
+    # measured after all, in another session of the arm, or never measured before
+    both = to_arm(after + lab.session(cases={cases[2]: 0.4}))
+    assert both.left_for_another_host == frozenset()
+    assert not_measured_here(to_arm(lab.session(cases={cases[0]: 2.0})), to_arm(after)) == ()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from enginewatch_ci.judge import judge, judge_arms
@@ -140,3 +142,14 @@ def test_arms_can_be_judged_without_any_store(lab, to_arm):
     assert judge_arms(before, after, Policy()).verdict in (Verdict.UNCHANGED, Verdict.INCONCLUSIVE)
     assert judge_arms(after, after, Policy()).is_baseline
     assert judge_arms(None, after, Policy()).baseline is None
+
+
+def test_what_another_host_measures_fails_nothing_and_is_told(lab, store, cases):
+    before, after = lab.session(), lab.session(cases={cases[0]: 2.0, cases[1]: 11.0})
+    left = {cases[2]: "it needs NVIDIA L4, and this host has NVIDIA H200"}
+    after = [replace(record, session=record.session | {"left_for_another_host": left}) for record in after]
+    store.add(before, after)
+    judged = judge(store.root, candidate=after[0].session_id, baseline=before[0].session_id)
+    assert {comparison.case_key for comparison in judged.comparisons} == set(cases[:2])
+    assert judged.uncovered == ()
+    assert judged.notes == (f"Not measured on this host, which has no GPU for it: {cases[2]}.",)

@@ -11,7 +11,8 @@ WITH planned AS (
 )
 SELECT s.session_id::VARCHAR AS session_id, s.plan_name, epoch_us(s.started_at) AS started_us, s.label, s.git_commit, s.git_dirty,
   coalesce(n.runs, 0) AS runs, coalesce(n.valid_runs, 0) AS valid_runs,
-  coalesce(m.missing_runs, 0)::BIGINT AS missing_runs
+  coalesce(m.missing_runs, 0)::BIGINT AS missing_runs,
+  coalesce(json_keys(s.details->'$.left_for_another_host'), []) AS left_for_another_host
 FROM sessions s
 LEFT JOIN (
   SELECT session_id, count(*) AS runs, count(*) FILTER (valid) AS valid_runs FROM runs GROUP BY session_id
