@@ -8,6 +8,7 @@ compared; then the numbers, against a practical threshold: the interval wholly b
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,13 +73,17 @@ def decide(baseline: Arm, candidate: Arm, policy: Policy, history: History | Non
     for row, is_worse, is_better in zip(rows, worse, better, strict=True):
         family = _Family(size=len(rows), worse_holds=is_worse, better_holds=is_better)
         comparisons.append(_compare(row, policy, host, together, family))
-    comparisons.sort(key=lambda item: (SEVERITY.index(item.verdict), item.case_key, item.metric))
     return Decision(
-        comparisons=tuple(comparisons),
+        comparisons=worst_first(comparisons),
         host=host,
         cohort=together,
         uncovered=tuple(item.case_key for item in unpaired if item.in_baseline and item.verdict is not Verdict.FAILED),
     )
+
+
+def worst_first(comparisons: Iterable[Comparison]) -> tuple[Comparison, ...]:
+    """Return comparisons by how much attention they need, then by case and metric."""
+    return tuple(sorted(comparisons, key=lambda item: (SEVERITY.index(item.verdict), item.case_key, item.metric)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

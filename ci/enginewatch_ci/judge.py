@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from enginewatch_ci import summary
+from enginewatch_ci.accuracy import judge_accuracy, without_speed
 from enginewatch_ci.choose import BASELINE, LATEST, load_pair
 from enginewatch_ci.comparable import facet_differences, not_measured_here
-from enginewatch_ci.decide import decide
+from enginewatch_ci.decide import decide, worst_first
 from enginewatch_ci.facts import Arm, History
 from enginewatch_ci.findings import findings_of
 from enginewatch_ci.judgement import Judgement, overall
@@ -56,8 +57,10 @@ def store_judgement(workspace: Path, judgement: Judgement) -> None:
     if not judgement.candidate.stored or (baseline is not None and not baseline.stored):
         return
     # Imported here: judging two folders of bundles needs no DuckDB at all.
+    from enginewatch_ci.speedup_store import keep_speedups
     from enginewatch_db import judgements
 
+    keep_speedups(workspace, judgement.candidate.session_ids)
     judgements.store(
         workspace,
         judgement.candidate.newest.session_id,
@@ -81,6 +84,9 @@ def judge_arms(baseline: Arm | None, candidate: Arm, policy: Policy, history: Hi
         return _without_comparison(baseline, candidate, policy)
     decision = decide(baseline, candidate, policy, history)
     limits = judge_limits(candidate, decision.comparisons, policy)
+    accuracy = judge_accuracy(baseline, candidate, policy)
+    speed = without_speed(decision.comparisons, accuracy.wrong if policy.accuracy.wrong == "fail" else {})
+    decision = replace(decision, comparisons=worst_first((*speed, *accuracy.comparisons)))
     verdict = overall(decision.comparisons)
     return Judgement(
         candidate=candidate,
@@ -89,7 +95,7 @@ def judge_arms(baseline: Arm | None, candidate: Arm, policy: Policy, history: Hi
         verdict=verdict,
         sentence=summary.sentence(verdict, decision.comparisons, baseline),
         comparisons=decision.comparisons,
-        findings=(*findings_of(decision, candidate), *limits),
+        findings=(*findings_of(decision, candidate), *limits, *accuracy.findings),
         environment=facet_differences(baseline, candidate),
         host=decision.host,
         cohort=decision.cohort,
@@ -99,12 +105,15 @@ def judge_arms(baseline: Arm | None, candidate: Arm, policy: Policy, history: Hi
 
 
 def _without_comparison(baseline: Arm | None, candidate: Arm, policy: Policy) -> Judgement:
+    accuracy = judge_accuracy(None, candidate, policy)
+    wrong = accuracy.comparisons
     return Judgement(
         candidate=candidate,
         baseline=baseline,
         policy=policy,
-        verdict=None,
-        sentence=summary.no_comparison(baseline, candidate),
-        findings=judge_limits(candidate, (), policy),
+        verdict=overall(wrong),
+        sentence=summary.no_comparison(baseline, candidate) if not wrong else summary.wrong(wrong),
+        comparisons=wrong,
+        findings=(*judge_limits(candidate, (), policy), *accuracy.findings),
         is_baseline=baseline is not None,
     )

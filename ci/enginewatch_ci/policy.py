@@ -26,6 +26,24 @@ DEFAULT_PCT = 5.0
 """Medians and throughput: with five runs a side and the usual 1 to 2 % between runs, 5 % is where "unchanged" and
 "regressed" can both be proven (``benchmarks/gate_statistics.py``)."""
 
+REL_L2_LIMITS: dict[str, float] = {
+    "fp32": 1e-3,
+    "tf32": 1e-2,
+    "fp16": 2e-2,
+    "bf16": 1e-1,
+    "q8_0": 1e-1,
+    "int8": 0.3,
+    "int8_dynamic": 0.3,
+    "fp8": 0.3,
+    "best": 0.3,
+    "int4": 0.5,
+    "fp4": 0.5,
+    "q4_0": 0.5,
+}
+"""Largest relative L2 distance from fp32, by requested precision. Rounding alone gives about 2^-11 (fp16, tf32), 2^-8
+(bf16), 2^-4 (fp8 E4M3) and 2^-7 of the range (int8) an operation, and networks of some fifty layers were seen to
+multiply that by 10 to 40 (random weights, the hardest case); beyond these limits something is broken, not rounded."""
+
 LimitName = Literal["latency_p99_ms", "tokens_vs_baseline", "sm_active_pct", "dram_bw_max_pct", "tensor_active_pct"]
 LIMITS: tuple[LimitName, ...] = (
     "latency_p99_ms",
@@ -88,6 +106,45 @@ class Limits(_Strict):
     fail_on: tuple[LimitName, ...] = ()
 
 
+class AccuracyRules(_Strict):
+    """How far outputs may be from the fp32 reference's, by requested precision.
+
+    Attributes:
+        wrong: ``fail``: a case whose outputs are beyond a limit is ``failed``, however fast; ``report``: it is listed.
+        rel_l2: Precision → largest relative L2 distance; over the built-in limits.
+        cosine_min: Precision → smallest cosine; none by default.
+        top1_min_pct: Precision → smallest top-1 agreement in percent; none by default, since it is a matter of the
+            task and of real inputs.
+        worse_factor: A distance within its limit that grew by more than this factor is a regression.
+    """
+
+    wrong: Literal["fail", "report"] = "fail"
+    rel_l2: dict[str, float] = Field(default_factory=lambda: dict(REL_L2_LIMITS))
+    cosine_min: dict[str, float] = Field(default_factory=dict)
+    top1_min_pct: dict[str, float] = Field(default_factory=dict)
+    worse_factor: float = Field(default=2.0, gt=1)
+
+    @field_validator("rel_l2", "cosine_min", "top1_min_pct")
+    @classmethod
+    def _known_precisions(cls, value: dict[str, float]) -> dict[str, float]:
+        for precision, limit in value.items():
+            if precision not in REL_L2_LIMITS:
+                raise ValueError(f"unknown precision {precision!r}: {nearest(precision, list(REL_L2_LIMITS))}")
+            if limit < 0:
+                raise ValueError(f"{precision} = {limit:g}: give a number of at least 0")
+        return value
+
+    @field_validator("rel_l2")
+    @classmethod
+    def _over_the_defaults(cls, value: dict[str, float]) -> dict[str, float]:
+        return {**REL_L2_LIMITS, **value}
+
+    def limit(self, kind: Literal["rel_l2", "cosine_min", "top1_min_pct"], precision: str) -> float | None:
+        """Return the limit of a kind for a precision; ``None`` where there is none."""
+        given: dict[str, float] = getattr(self, kind)
+        return given.get(precision)
+
+
 class Policy(_Strict):
     """All of a policy file; what it does not say has the default that ``ci/policies/default.toml`` shows.
 
@@ -95,11 +152,13 @@ class Policy(_Strict):
         gate: How the verdict is made.
         practical_pct: Metric → smallest change that matters, in percent.
         limits: Fixed limits on the candidate.
+        accuracy: How far outputs may be from fp32.
     """
 
     gate: GateRules = GateRules()
     practical_pct: dict[str, float] = Field(default_factory=dict)
     limits: Limits = Limits()
+    accuracy: AccuracyRules = AccuracyRules()
 
     @field_validator("practical_pct")
     @classmethod

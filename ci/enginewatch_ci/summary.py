@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from enginewatch_ci.accuracy import CAUSE
 from enginewatch_ci.facts import Arm
 from enginewatch_ci.phrasing import count, effect, listed, name
 from enginewatch_ci.phrasing import verdict as word
@@ -45,7 +46,9 @@ def sentence(verdict: Verdict | None, comparisons: Sequence[Comparison], baselin
         more = sum(item.verdict is Verdict.REGRESSED for item in comparisons)
         also = f"; {count(more, 'comparison')} regressed besides" if more else ""
         told = listed(f"{item.case_key} ({item.cause})" if item.cause else item.case_key for item in failed)
-        return f"{head}: {count(len(failed), 'case')} failed, and did not before: {told}{also}, {against}."
+        # A wrong engine fails whatever it was before; only other failures are known to be new.
+        new = "" if any(item.cause == CAUSE for item in failed) else ", and did not before"
+        return f"{head}: {count(len(failed), 'case')} failed{new}: {told}{also}, {against}."
     if verdict in (Verdict.REGRESSED, Verdict.IMPROVED):
         worst = _largest(comparisons, verdict)
         told = f"{name(worst)} {effect(worst.effect)}" if worst.effect else name(worst)
@@ -57,6 +60,11 @@ def sentence(verdict: Verdict | None, comparisons: Sequence[Comparison], baselin
     every = all(item.verdict is verdict for item in comparisons)
     told = f"all {count(len(comparisons), 'comparison')}" if every else tally(comparisons)
     return f"{head}: {told}, {against}."
+
+
+def wrong(comparisons: Sequence[Comparison]) -> str:
+    """Return the sentence of a first session with wrong outputs."""
+    return f"Failed: {listed(f'{item.case_key}: {item.why}' for item in comparisons)}."
 
 
 def no_comparison(baseline: Arm | None, candidate: Arm) -> str:

@@ -25,6 +25,7 @@ LIMITS: dict[str, tuple[str, str]] = {
     "sm_active_pct": ("SM activity above {limit} %", "limit_pct"),
     "dram_bw_max_pct": ("memory bandwidth within spec (at most {limit} % of peak)", "limit_pct"),
     "tensor_active_pct": ("compute near peak (tensor pipes above {limit} %)", "limit_pct"),
+    "accuracy": ("outputs as close to fp32 as the precision allows", ""),
 }
 """Limit → words, and where its value stands in the evidence; before a judgement it is the policy's own."""
 STATES = ("breached", "not_evaluable", "met")
@@ -138,7 +139,7 @@ def _is_shown(row: Row) -> bool:
 
 
 def limit_lines(findings: Sequence[Row]) -> list[LimitLine]:
-    """Return the five limits in their order, each with its most urgent state."""
+    """Return the limits in their order, each with its most urgent state."""
     by_limit: dict[str, list[Row]] = {name: [] for name in LIMITS}
     for row in findings:
         if row["kind"] == FindingKind.THRESHOLD:
