@@ -101,7 +101,8 @@ def _metrics(node: Node, gpus: int) -> tuple[dict[str, float], dict[str, str]]:
         if value is not None:
             told[metric] = value
     if "output_tokens_s" in told:
-        told.setdefault("output_tokens_s_per_gpu", told["output_tokens_s"] / gpus)
+        if not (node.get("world_info", "world_size").absent and node.get("world_info", "tp_size").absent):
+            told.setdefault("output_tokens_s_per_gpu", told["output_tokens_s"] / gpus)
         if "total_tokens_s" in told:
             told["input_tokens_s"] = max(told["total_tokens_s"] - told["output_tokens_s"], 0.0)
     absent = {"itl": NO_GAPS, "zero_gap_pct": NO_GAPS}
