@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
+from enginewatch_ci.phrasing import count
 from enginewatch_db.bundle import MIN_FREE_MIB, free_mib
+from enginewatch_db.errors import EnginewatchError
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness import provenance
+from enginewatch_harness.gpu_choice import Host, left_line
+from enginewatch_harness.gpu_devices import host_gpus
+from enginewatch_harness.plan_file import load_plan
 from enginewatch_harness.preflight import BUSY_CORES_LIMIT, busy_cores
 from enginewatch_harness.registry import availability, backend_names
+from enginewatch_harness.session_request import SessionRequest, plan_cases
+
+if TYPE_CHECKING:
+    from enginewatch_collector.backends.nvml_devices import GpuDevice
 
 
 class State(StrEnum):
@@ -73,7 +83,7 @@ def take(workspace: Workspace) -> tuple[Item, ...]:
     """Return the whole inventory of this machine."""
     found = gpus()
     return (
-        *_gpu_items(found),
+        *_gpu_items(found, host_gpus()),
         *(_backend_item(name) for name in backend_names()),
         _providers(),
         _package("tensorrt", "pip install 'enginewatch[tensorrt]'"),
@@ -88,21 +98,60 @@ def take(workspace: Workspace) -> tuple[Item, ...]:
     )
 
 
-def _gpu_items(found: tuple[Gpu, ...]) -> list[Item]:
-    if not found:
-        why = "no NVIDIA driver answers" if shutil.which("nvidia-smi") else "nvidia-smi is not on PATH"
+def _gpu_items(found: tuple[Gpu, ...], host: Host) -> list[Item]:
+    if host.devices:
+        driver = f", driver {found[0].driver}" if found else ""
+        return [_gpu_item(device, driver) for device in host.devices]
+    if found:
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+        why = host.driver_why or f"CUDA_VISIBLE_DEVICES={hidden!r} hides every GPU, or a GPU in MIG mode has no slice"
         return [
             Item(
                 name="GPU",
-                state=State.MISSING,
-                found=f"{why}; the CPU default is used",
-                remedy="install the NVIDIA driver, or go on: the CPU default is complete",
+                state=State.WARNING,
+                found=f"{', '.join(gpu.name for gpu in found)}: {why}",
+                remedy="correct CUDA_VISIBLE_DEVICES or the driver; nothing can be bound to a GPU now",
             )
         ]
+    why = host.driver_why or "the driver lists no GPU"
     return [
-        Item(name=f"GPU {i}", state=State.OK, found=f"{gpu.name}, {gpu.memory_mib} MiB, driver {gpu.driver}")
-        for i, gpu in enumerate(found)
+        Item(
+            name="GPU",
+            state=State.MISSING,
+            found=f"{why}; the CPU default is used",
+            remedy="install the NVIDIA driver, or go on: the CPU default is complete",
+        )
     ]
+
+
+def _gpu_item(device: GpuDevice, driver: str) -> Item:
+    part = f" MIG {device.mig_profile}" if device.mig_profile else ""
+    memory = "" if device.memory_mib is None else f", {device.memory_mib} MiB"
+    compute = "" if device.compute_capability is None else f", compute {device.compute_capability}"
+    return Item(
+        name=f"GPU {device.index}{part}",
+        state=State.OK,
+        found=f"{device.name}, {device.uuid}{memory}{compute}{driver}",
+    )
+
+
+def plan_item(path: Path) -> Item:
+    """Return which cases of a plan would run here, on which GPU, and which are left for another host."""
+    try:
+        plan, sha256 = load_plan(path)
+        cases = plan_cases(SessionRequest(plan=plan, plan_path=path, plan_sha256=sha256))
+    except EnginewatchError as error:
+        return Item(name=f"plan {path}", state=State.WARNING, found=error.message, remedy=error.remedy)
+    left = {case.key: case.elsewhere for case in cases if case.elsewhere is not None}
+    where = Counter(f"on {case.bound.name} {case.bound.uuid}" if case.bound else "here" for case in cases)
+    where["here"] -= len(left)
+    told = "; ".join(f"{count(number, 'case')} {place}" for place, number in where.items() if number)
+    return Item(
+        name=f"plan {path}",
+        state=State.WARNING if left else State.OK,
+        found="; ".join(part for part in (told, left_line(left) if left else "") if part),
+        remedy="run it on a host that has these GPUs as well" if left else None,
+    )
 
 
 def _backend_item(name: str) -> Item:

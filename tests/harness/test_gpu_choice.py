@@ -7,6 +7,7 @@ import pytest
 from enginewatch_collector.backends.nvml_devices import GpuDevice
 from enginewatch_db.errors import PlanError, UnfitError
 from enginewatch_harness.gpu_choice import Host, environment, left_line, matching, pick, place, runnable, slug
+from enginewatch_harness.gpu_devices import uses_gpu
 from enginewatch_harness.matrix import expand
 from enginewatch_harness.plan_file import parse_plan
 
@@ -158,3 +159,20 @@ def test_a_parent_in_mig_mode_is_no_product_here_and_uuids_may_be_short():
 def test_a_process_sees_the_device_alone():
     assert environment(None) == {}
     assert environment(SLICE.uuid) == {"CUDA_VISIBLE_DEVICES": SLICE.uuid, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+@pytest.mark.parametrize(
+    ("backend", "options", "expected"),
+    [
+        ("trtexec", {}, True),
+        ("onnxruntime", {}, False),
+        ("onnxruntime", {"provider": "CPUExecutionProvider"}, False),
+        ("onnxruntime", {"provider": "CUDAExecutionProvider"}, True),
+        ("onnxruntime", {"provider": "TensorrtExecutionProvider"}, True),
+        ("onnxruntime", {"provider": "NvTensorRTRTXExecutionProvider"}, True),
+        ("llamacpp", {}, False),
+        ("openai", {}, False),
+    ],
+)
+def test_which_cases_run_on_a_gpu(backend, options, expected):
+    assert uses_gpu(backend, options) is expected

@@ -21,6 +21,7 @@ from enginewatch_db.errors import UnfitError
 from enginewatch_db.model import RunStatus
 from enginewatch_harness import events
 from enginewatch_harness.backends import trtexec_find
+from enginewatch_harness.commands.doctor import doctor
 from enginewatch_harness.commands.run import run
 from enginewatch_harness.gpu_devices import host_gpus
 from enginewatch_harness.gpu_lease import lease
@@ -217,3 +218,23 @@ def test_a_dry_run_tells_what_runs_here_and_what_elsewhere(gpus, calls, plan, wo
     assert f"here: Fake H200 {GPU0}\n" in shown.stdout
     assert "elsewhere: net/trtexec/fp16/b8/b200: it needs NVIDIA B200, and this host has" in shown.stdout
     assert "1 cases x 1 repeats = 1 runs" in shown.stdout
+
+
+def test_doctor_lists_gpus_and_slices_by_uuid_and_what_of_a_plan_runs_here(gpus, calls, plan, workspace):
+    gpus("gpus=2;mig=1")
+    path = plan(workload='gpus = ["Fake H200", "NVIDIA B200"]')
+    shown = CliRunner().invoke(doctor, ["--plan", str(path), "--json", "--store", str(workspace.root)])
+    items = {item["name"]: item for item in json.loads(shown.stdout)}
+    assert items["GPU 0 MIG 1g.18gb"]["found"] == f"Fake H200 MIG 1g.18gb, {MIG0}, 16384 MiB, compute 9.0"
+    assert items["GPU 1"]["found"] == f"Fake H200, {GPU1}, 143771 MiB, compute 9.0"
+    told = items[f"plan {path}"]
+    assert told["state"] == "warning"
+    assert told["found"].startswith(f"1 case on Fake H200 {GPU1}; left for another host: net/trtexec/fp16/b8/b200 (")
+
+
+def test_doctor_says_why_there_is_no_gpu(gpus, workspace, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    gpus("init_error=12")
+    shown = CliRunner().invoke(doctor, ["--json", "--store", str(workspace.root)])
+    (gpu,) = [item for item in json.loads(shown.stdout) if item["name"] == "GPU"]
+    assert gpu["found"] == "no NVIDIA driver answers: library_not_found; the CPU default is used"
