@@ -13,10 +13,11 @@ import pytest
 
 from enginewatch_db.errors import FAILURE_CODES, BackendError
 from enginewatch_db.tables import LATENCY_SAMPLES, LAYERS
+from enginewatch_harness.parse.trtexec_check import check_agreement
 from enginewatch_harness.parse.trtexec_json import latency_samples, parse_profile, parse_times, summarise_times
 from enginewatch_harness.parse.trtexec_layers import fingerprint, layers_table, parse_layers, realised_precision
 from enginewatch_harness.parse.trtexec_log import TrtexecLog, judge_build, judge_run, parse_log
-from enginewatch_harness.parse.trtexec_summary import coefficient_of_variation_pct
+from enginewatch_harness.parse.trtexec_summary import coefficient_of_variation_pct, tool_mean
 
 DATA = Path(__file__).parent.parent / "data" / "harness" / "trtexec"
 GOLDEN = DATA / "golden.json"
@@ -70,7 +71,7 @@ def described(name: str) -> dict:
 def test_the_samples_are_there():
     assert len(RUNS) == 10
     assert len(PROFILED) == 5
-    assert sum(name.startswith("fail") for name in ALL) == 4
+    assert sum(name.startswith("fail") for name in ALL) == 6
     assert sum(path.stat().st_size for path in DATA.iterdir()) < 2.5e6
 
 
@@ -98,6 +99,18 @@ def test_recomputed_summary_agrees_with_the_tools(name):
         assert set(said.percentiles) == {50, 90, 95, 99}
         for level, value in said.percentiles.items():
             assert stats.percentiles[level] == pytest.approx(value, rel=1e-6), (line, level)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_file_and_log_agree(name):
+    log, _ = recorded(name)
+    check_agreement(recorded_times(name), log.summary, streams=log.options.streams)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_tools_mean_is_that_of_single_precision(name):
+    said = recorded(name)[0].summary.latencies["GPU Compute Time"].mean_ms
+    assert tool_mean(recorded_times(name).compute_ms) == pytest.approx(said, rel=2e-6)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -202,6 +215,8 @@ def test_the_crash_of_a_failed_build_stays_a_failure():
         ("fail-missing-onnx", "model_missing"),
         ("fail-shape", "shape_outside_profile"),
         ("fail-truncated-engine", "engine_corrupt"),
+        ("fail-no-gpu", "driver_insufficient"),
+        ("fail-version-flag", "model_missing"),
     ],
 )
 def test_recorded_failures_have_a_code_and_a_remedy(name, code):

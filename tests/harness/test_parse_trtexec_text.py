@@ -24,11 +24,11 @@ NAMES = ("Latency", "Enqueue Time", "H2D Latency", "GPU Compute Time", "D2H Late
 
 
 def informative(*texts: str) -> bytes:
-    return "\n".join(f"{STAMP} [I] {text}" for text in texts).encode()
+    return "".join(f"{STAMP} [I] {text}\n" for text in texts).encode()
 
 
 def warning(*texts: str) -> bytes:
-    return "\n".join(f"{STAMP} [W] {text}" for text in texts).encode()
+    return "".join(f"{STAMP} [W] {text}\n" for text in texts).encode()
 
 
 @pytest.mark.parametrize(
@@ -318,9 +318,11 @@ def test_nothing_after_the_warm_up_is_an_error():
 
 
 def profile_text(count: int, layers: list[tuple[str, str]]) -> str:
+    """A profile as the tool writes it: totals over all inferences, averages and shares of them."""
+    total = sum(float(time) for _, time in layers)
     rows = "".join(
-        f', {{ "name" : "{name}", "timeMs" : {time}, "averageMs" : {time}, "medianMs" : {time}, '
-        f'"percentage" : {time} }}\n'
+        f', {{ "name" : "{name}", "timeMs" : {time}, "averageMs" : {float(time) / count:g}, '
+        f'"medianMs" : {float(time) / count:g}, "percentage" : {100 * float(time) / total if total else 0:g} }}\n'
         for name, time in layers
     )
     return f'[\n  {{ "count" : {count} }}\n{rows}]\n'
@@ -346,8 +348,13 @@ def test_raw_names_survive(layers):
 
 
 def test_a_profile_without_time_has_nan():
-    profile = parse_profile(profile_text(1, [("a", "-nan"), ("b", "nan"), ("c", "0")]))
-    assert [layer.percentage for layer in profile.layers] == [None, None, 0]
+    text = '[\n  { "count" : 1 }\n' + "".join(
+        f', {{ "name" : "{name}", "timeMs" : 0, "averageMs" : 0, "medianMs" : 0, "percentage" : {share} }}\n'
+        for name, share in (("a", "-nan"), ("b", "nan"), ("c", "inf"))
+    )
+    profile = parse_profile(text + "]\n")
+    assert [layer.percentage for layer in profile.layers] == [None, None, None]
+    assert [layer.time_ms for layer in profile.layers] == [0, 0, 0]
 
 
 def test_the_last_of_several_profiles_stands():
@@ -416,6 +423,9 @@ FAILING = {
     "shape_outside_profile": 'Cannot find input tensor with name "x" in the network',
     "model_corrupt": "Parsing model failed",
     "engine_corrupt": "Engine deserialization failed",
+    "driver_insufficient": "Cuda failure: CUDA driver version is insufficient for CUDA runtime version",
+    "accuracy_failed": "Accuracy validation FAILED: one or more tensors exceeded the threshold.",
+    "disk_full": "could not write the engine: No space left on device",
     "build_failed": "Could not find any implementation for node {ForeignNode[a...b]}.",
     "crashed": "Error occurred during inference",
 }

@@ -32,7 +32,8 @@ from pathlib import Path
 data, plan = Path({data!r}), json.loads(Path({plan!r}).read_text())
 options = dict(item.partition("=")[::2] for item in sys.argv[1:])
 action = "help" if "--help" in options else "build" if "--saveEngine" in options else \\
-    "profile" if "--exportProfile" in options else "run"
+    "profile" if "--exportProfile" in options else "infer" if "--loadInputs" in options else \\
+    "plan" if "--getPlanVersionOnly" in options else "run"
 with open({calls!r}, "a") as log:
     log.write(json.dumps([action, sys.argv[1:]]) + "\\n")
 name, exports = plan[action]["name"], plan[action].get("exports", {{}})
@@ -44,11 +45,14 @@ def recorded(suffix):
 
 for flag, source in exports.items():
     if flag in options:
-        content = source.encode() if flag == "--saveEngine" else gzip.decompress((data / (source + ".gz")).read_bytes())
+        content = source.encode() if flag == "--saveEngine" else source[1].encode() if source[0] == "text" else \\
+            gzip.decompress((data / (source + ".gz")).read_bytes())
         Path(options[flag]).write_bytes(content)
-sys.stdout.buffer.write(recorded(".stdout.log").replace(b"v8600", plan.get("banner", "v8600").encode()))
+said = plan[action].get("stdout", "").encode() or recorded(".stdout.log")
+said = said.replace(b"v8600", plan.get("banner", "v8600").encode()).replace(b"TensorRT version: 8.6.0\\n", b"\\n")
+sys.stdout.buffer.write(said.replace(b"TensorRT.trtexec", plan.get("name", "TensorRT.trtexec").encode()))
 sys.stdout.flush()
-sys.stderr.buffer.write(recorded(".stderr.log"))
+sys.stderr.buffer.write(plan[action].get("stderr", "").encode() or recorded(".stderr.log"))
 sys.stderr.flush()
 code = int((data / (name + ".rc")).read_text())
 if code < 0:
@@ -177,8 +181,7 @@ def test_build_measure_and_profile(tool, job, tmp_path, context):
     assert "--saveEngine=" in record.details["command"]
     json.dumps(record.details)
 
-    run_job = changed(job, options={"profile": True})
-    result = BACKEND.measure(run_job, record, target, context)
+    result = BACKEND.measure(changed(job, options={"protocol": "classic"}), record, target, context)
     samples = result.tables["latency_samples"]
     assert samples.schema == LATENCY_SAMPLES
     assert samples.num_rows == 5866
@@ -197,13 +200,103 @@ def test_build_measure_and_profile(tool, job, tmp_path, context):
     layers = result.tables["layers"]
     assert layers.schema == LAYERS
     assert layers.num_rows == 155
-    assert layers["mean_ns"].null_count == 0
+    assert layers["mean_ns"].null_count == 155, "times come from the profile, long after"
+    assert record.compute_capability == "9.0"
+    assert (record.peak_gpu_mem_mib, record.peak_host_mem_mib) == (230, 3056)
+    profiled = BACKEND.profile(job, record, target, context)
+    assert profiled.tables["layers"]["mean_ns"].null_count == 0
+    assert profiled.realised_precision == "fp16"
 
     assert [action for action, _ in calls()] == ["help", "build", "run", "profile"]
     flags = dict(calls())
-    assert {"--useCudaGraph", "--useSpinWait", "--noDataTransfers", "--warmUp=500", "--duration=4"} <= set(flags["run"])
+    assert {"--warmUp=500", "--duration=4", "--infStreams=1"} <= set(flags["run"])
+    assert not {"--useCudaGraph", "--useSpinWait", "--noDataTransfers"} & set(flags["run"])
     assert {"--fp16", "--optShapes=input:8x3x32x32"} <= set(flags["build"])
     assert not [flag for flag in flags["run"] if "dumpProfile" in flag]
+
+
+def test_what_was_measured_in_another_way_is_rejected(tool, job, tmp_path, context):
+    (tmp_path / "engine").write_bytes(b"x")
+    result = BACKEND.measure(changed(job, options={"idle_ms": 5}), None, tmp_path / "engine", context)
+    found = {reason.code: reason for reason in result.reasons}["options_not_obeyed"]
+    assert found.effect == "reject"
+    for words in (
+        "cuda_graph: asked for on, measured with off",
+        "data_transfers: asked for off",
+        "idle_ms: asked for 5",
+    ):
+        assert words in found.detail
+    assert "streams" not in found.detail
+    assert result.effective_options["cuda_graph"] is False
+
+
+def test_times_of_another_run_are_refused(tool, job, tmp_path, context):
+    replay, _ = tool
+    (tmp_path / "engine").write_bytes(b"x")
+    replay(run={"name": "resnet50-fp16-b8", "exports": {"--exportTimes": "resnet50-fp16-b32.times.json"}})
+    with pytest.raises(BackendError, match="the number of queries is") as caught:
+        BACKEND.measure(job, None, tmp_path / "engine", context)
+    assert caught.value.code == "results_damaged"
+
+
+OUTPUT = """[
+  { "name" : "logits"
+  , "dimensions" : "2x3"
+  , "values" : [ 0.5, -1e-05, nan, inf, -inf, 7 ]
+  }
+]
+"""
+
+
+def test_infer_writes_raw_inputs_and_reads_the_outputs(tool, job, tmp_path, context):
+    replay, calls = tool
+    (tmp_path / "engine").write_bytes(b"x")
+    replay(infer={"name": "resnet50-fp16-b8", "exports": {"--exportOutput": ["text", OUTPUT]}})
+    given = np.arange(8 * 3 * 32 * 32, dtype=np.float64).reshape(8, 3, 32, 32)
+    found = BACKEND.infer(job, None, tmp_path / "engine", {"input": given}, context)
+    assert list(found) == ["logits"]
+    np.testing.assert_array_equal(found["logits"], np.float32([[0.5, -1e-5, np.nan], [np.inf, -np.inf, 7]]))
+    raw = np.fromfile(context.work_dir / "trtexec-input0.bin", "<f4")
+    np.testing.assert_array_equal(raw, given.astype("<f4").ravel())
+    action, flags = calls()[-1]
+    assert action == "infer"
+    assert "--loadInputs=input:trtexec-input0.bin" in flags
+    replay(infer={"name": "resnet50-fp16-b8"})
+    with pytest.raises(BackendError, match="wrote no outputs") as caught:
+        BACKEND.infer(job, None, tmp_path / "engine", {"input": given}, context)
+    assert caught.value.code == "no_samples", "the output of the inference before is never read"
+
+
+def test_a_model_without_a_precision_flag_is_built_as_its_graph_says(tool, job, tmp_path, context):
+    replay, calls = tool
+    replay(banner="v101601")
+    record = BACKEND.build(changed(job, options={"precision_by": "graph"}), tmp_path / "engine", context)
+    flags = calls()[-1][1]
+    assert "--stronglyTyped" in flags
+    assert "--fp16" not in flags
+    assert record.details["model"]["tool"] == "onnxruntime"
+    assert record.details["model"]["inputs"] == {"input": "float32"}
+    assert BACKEND.engine_options(changed(job, options={"precision_by": "graph"}))["precision_by"] == "graph"
+
+
+def test_a_version_mismatch_names_both_versions(tool, job, tmp_path, context):
+    replay, _ = tool
+    (tmp_path / "engine").write_bytes(b"x")
+    replay(
+        banner="v101601",
+        run={"name": "fail-truncated-engine", "stderr": "[E] Error[1]: Version tag does not match. Note: ...\n"},
+        plan={"name": "fail-truncated-engine", "stdout": "Plan was created with TensorRT version 10.8.0\n"},
+    )
+    with pytest.raises(BackendError, match=r"\(built by TensorRT 10\.8\.0, run by 10\.16\.1\)") as caught:
+        BACKEND.measure(job, None, tmp_path / "engine", context)
+    assert caught.value.code == "version_mismatch"
+
+
+def test_the_banner_may_have_any_name(tool, monkeypatch):
+    replay, _ = tool
+    replay(name="NVIDIA RTX tool", banner="v10500")
+    found = trtexec_find.find_tool(None)
+    assert (found.version, found.rtx) == ("1.5.0", True)
 
 
 def test_layers_without_a_profile_have_tactics_and_no_times(tool, job, tmp_path, context):
@@ -217,7 +310,7 @@ def test_layers_without_a_profile_have_tactics_and_no_times(tool, job, tmp_path,
 
 def test_profile_alone(tool, job, tmp_path, context):
     (tmp_path / "engine").write_bytes(b"x")
-    table = BACKEND.profile(job, tmp_path / "engine", context)
+    table = BACKEND.profile(job, None, tmp_path / "engine", context).tables["layers"]
     assert table.num_rows == 155
     assert sum(table["time_pct"].to_pylist()) == pytest.approx(100, abs=0.01)
 
@@ -226,7 +319,7 @@ def test_the_printed_table_stands_in_for_a_missing_profile(tool, job, tmp_path, 
     replay, _ = tool
     replay(profile={"name": "resnet50-fp16-b8"})
     (tmp_path / "engine").write_bytes(b"x")
-    table = BACKEND.profile(job, tmp_path / "engine", context)
+    table = BACKEND.profile(job, None, tmp_path / "engine", context).tables["layers"]
     assert table.num_rows == 105, "layers without time are not in the printed table"
 
 

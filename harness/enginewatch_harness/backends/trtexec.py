@@ -6,22 +6,24 @@ import dataclasses
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from enginewatch_db.errors import BackendError, MeasurementError, NotAvailableError
 from enginewatch_db.model import EngineRecord, Json, Phase
+from enginewatch_db.validity import Reason
 from enginewatch_harness.backends.base import Availability, Context, Job, Measurement, Profiled
-from enginewatch_harness.backends.ort_convert import Conversion, convert
-from enginewatch_harness.backends.ort_options import OrtOptions
 from enginewatch_harness.backends.trtexec_command import (
     Tool,
     build_command,
     in_graph,
+    infer_command,
     precision_flags,
     precisions,
     profile_command,
     run_command,
 )
-from enginewatch_harness.backends.trtexec_find import find_tool, gpu_name
+from enginewatch_harness.backends.trtexec_find import find_tool, gpu_name, plan_version
+from enginewatch_harness.backends.trtexec_infer import input_dtypes, raw_input
 from enginewatch_harness.backends.trtexec_options import TrtexecOptions, parse_options
 from enginewatch_harness.backends.trtexec_results import (
     Outcome,
@@ -32,14 +34,25 @@ from enginewatch_harness.backends.trtexec_results import (
     read_times,
     time_base,
 )
+from enginewatch_harness.graph_precision import GraphModel, graph_identity, parse_calibration, prepare_graph
 from enginewatch_harness.onnx_inputs import read_inputs
 from enginewatch_harness.parse.trtexec_json import Profile, parse_profile
 from enginewatch_harness.parse.trtexec_layers import layers_table, realised_precision
-from enginewatch_harness.parse.trtexec_log import judge_build, judge_run, parse_log
+from enginewatch_harness.parse.trtexec_lines import decode
+from enginewatch_harness.parse.trtexec_log import TrtexecLog, judge_build, judge_run, parse_log
+from enginewatch_harness.parse.trtexec_output import parse_output
+from enginewatch_harness.parse.trtexec_reasons import contradictions
 from enginewatch_harness.process import ToolResult, run_tool
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _RUN_MARGIN_S = 600.0
 """What starting, loading, reporting and the profile may take beside the measurement itself."""
+
+
+_ENGINES = (".engine", ".plan", ".trt")
 
 
 class TrtexecBackend:
@@ -53,12 +66,13 @@ class TrtexecBackend:
             tool = find_tool(None)
         except NotAvailableError as error:
             return Availability(available=False, why=error.message, remedy=error.remedy)
-        return Availability(available=True, version=tool.version, device=gpu_name(), precisions=precisions(tool.major))
+        return Availability(available=True, version=tool.version, device=gpu_name(), precisions=precisions(tool))
 
     def engine_options(self, job: Job) -> Json:
         """Return what the engine depends on besides model, device, version and precision.
 
         Raises:
+            BackendError: ``unsupported_precision``: nothing here puts this precision into a graph.
             PlanError: An option of the plan is unknown or has a bad value.
         """
         options = parse_options(job.options)
@@ -68,6 +82,8 @@ class TrtexecBackend:
             "optimization_level": options.optimization_level,
             "workspace_mib": options.workspace_mib,
             "timing_cache": options.timing_cache is not None,
+            **options.building(),
+            **_graph_identity(job, options),
         }
 
     def build(self, job: Job, target: Path, context: Context) -> EngineRecord:
@@ -82,18 +98,21 @@ class TrtexecBackend:
         """
         options = _options(job)
         tool = find_tool(options.trtexec)
-        precision_flags(tool, job.precision)  # refuses an impossible precision before anything is converted
+        # Refuses an impossible precision before anything is converted.
+        precision_flags(tool, job.precision, options.precision_by)
         work_dir = _folder(context)
+        graph = _model(job, tool, options, context)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp").absolute()
         layers = work_dir / "trtexec-build.layers.json"
         command = build_command(
             tool,
             options,
-            model=_model(job, tool, work_dir),
+            model=graph.path.absolute(),
             engine=temporary,
             precision=job.precision,
             shapes=_dynamic_shapes(job),
             layers=layers,
+            declared=read_inputs(job.model_path),
         )
         try:
             result = _run(command, work_dir, "trtexec-build", options.build_timeout_s, (layers,))
@@ -110,6 +129,13 @@ class TrtexecBackend:
                 reasons=(*reasons, *log.reasons()),
                 layers=read_layers(layers),
                 command=command,
+                model={
+                    "sha256": graph.sha256,
+                    "tool": graph.tool,
+                    "tool_version": graph.tool_version,
+                    "notes": list(graph.notes),
+                    "inputs": input_dtypes(graph.path),
+                },
             )
             temporary.replace(target)
         finally:
@@ -143,7 +169,7 @@ class TrtexecBackend:
         limit_s = job.warmup_s + job.duration_s + _RUN_MARGIN_S
         result = _run(command, work_dir, "trtexec", limit_s, (times_path, layers_path))
         log = parse_log(result.stdout, result.stderr)
-        reasons = judge_run(log, result.returncode, what=job.case_key)
+        reasons = _judged(log, result, job.case_key, tool, path)
         times = read_times(times_path, log, job)
         offset_ns = time_base(times, times_path, began_ns)
         context.enter(Phase.MEASURE)
@@ -151,10 +177,11 @@ class TrtexecBackend:
         outcome = Outcome(
             command=command,
             log=log,
-            reasons=reasons,
+            reasons=(*reasons, *contradictions(log.options, _asked(options, job))),
             times=times,
             offset_ns=offset_ns,
             layers=read_layers(layers_path),
+            unprinted={"managed_memory": True} if options.managed_memory else {},
         )
         return measurement(outcome, engine, context.t0_ns)
 
@@ -172,6 +199,79 @@ class TrtexecBackend:
         return Profiled(
             tables={"layers": layers_table(found, layers)}, realised_precision=realised_precision(layers, found)
         )
+
+    def infer(
+        self,
+        job: Job,
+        engine: EngineRecord | None,
+        engine_path: Path | None,
+        inputs: dict[str, NDArray[np.generic]],
+        context: Context,
+    ) -> dict[str, NDArray[np.generic]]:
+        """Run given inputs once, in a process of their own; floating-point outputs have six significant digits.
+
+        Raises:
+            BackendError: With the code that the tool's own words stand for; ``no_samples``; ``results_damaged``.
+        """
+        options = _options(job)
+        tool = find_tool(options.trtexec)
+        work_dir = _folder(context)
+        path = _engine_file(engine_path or job.model_path)
+        stored = (engine.details.get("model") or {}).get("inputs") if engine else None
+        dtypes = stored or input_dtypes(job.model_path)
+        files: dict[str, str] = {}
+        for index, (name, values) in enumerate(sorted(inputs.items())):
+            files[name] = f"trtexec-input{index}.bin"  # beside the process: no path with a colon or a comma
+            (work_dir / files[name]).write_bytes(raw_input(values, dtypes.get(name), narrow=_narrow(tool)))
+        output = work_dir / "trtexec-infer.output.json"
+        command = infer_command(
+            tool, options, engine=path, shapes=_dynamic_shapes(job), inputs=files, output=Path(output.name)
+        )
+        result = _run(command, work_dir, "trtexec-infer", _RUN_MARGIN_S, (output,))
+        log = parse_log(result.stdout, result.stderr)
+        _judged(log, result, f"inference of {job.case_key}", tool, path)
+        if not output.is_file():
+            raise MeasurementError(f"inference of {job.case_key}: trtexec wrote no outputs", code="no_samples")
+        found = {binding.name: binding.dtype for binding in log.bindings() if not binding.is_input}
+        return parse_output(decode(output.read_bytes()), found)
+
+
+def _narrow(tool: Tool) -> bool:
+    """Return whether 64-bit integers become 32-bit ones: TensorRT before 10 has no others."""
+    return not tool.rtx and tool.major < 10
+
+
+def _asked(options: TrtexecOptions, job: Job) -> dict[str, float | bool]:
+    return {
+        **options.measuring(),
+        "streams": options.streams,
+        "multithreading": options.multithreading,
+        "idle_ms": options.idle_ms,
+        "warmup_ms": float(f"{job.warmup_s * 1000:g}"),
+        "duration_s": float(f"{job.duration_s:g}"),
+    }
+
+
+def _judged(log: TrtexecLog, result: ToolResult, what: str, tool: Tool, engine: Path) -> tuple[Reason, ...]:
+    try:
+        return judge_run(log, result.returncode, what=what)
+    except BackendError as error:
+        built = plan_version(tool, engine) if error.code == "version_mismatch" else None
+        if built is None:
+            raise
+        message = f"{error.message} (built by TensorRT {built}, run by {tool.version})"
+        raise BackendError(message, code=error.code, remedy=error.remedy) from error
+
+
+def _graph_identity(job: Job, options: TrtexecOptions) -> Json:
+    """Return what the graph depends on, where the precision goes into it."""
+    try:
+        tool = find_tool(options.trtexec)
+    except NotAvailableError:
+        return {}
+    if not in_graph(tool, job.precision, options.precision_by):
+        return {}
+    return {"precision_by": "graph", **graph_identity(job.precision, parse_calibration(job.options), job.shapes)}
 
 
 def _run(command: list[str], work_dir: Path, prefix: str, timeout_s: float, exports: tuple[Path, ...]) -> ToolResult:
@@ -196,27 +296,26 @@ def _folder(context: Context) -> Path:
     return folder
 
 
-def _model(job: Job, tool: Tool, work_dir: Path) -> Path:
+def _model(job: Job, tool: Tool, options: TrtexecOptions, context: Context) -> GraphModel:
     """Return the model to build from: the file as given, or with its precision put into the graph."""
     if not job.model_path.is_file():
         raise BackendError(
             f"{job.model_path} does not exist", code="model_missing", remedy="check the model's path in the plan"
         )
-    if not in_graph(tool, job.precision):
-        return job.model_path.absolute()
-    request = Conversion(
-        source=job.model_path,
-        precision=job.precision,
+    return prepare_graph(
+        job.model_path,
+        job.precision if in_graph(tool, job.precision, options.precision_by) else "fp32",
         shapes=job.shapes,
-        options=OrtOptions(),
-        work_dir=work_dir,
-        for_tensorrt=True,
+        calibration=parse_calibration(job.options),
+        cache_dir=context.cache_dir,
+        work_dir=_folder(context),
     )
-    return convert(request).absolute()
 
 
 def _dynamic_shapes(job: Job) -> dict[str, tuple[int, ...]]:
     """Return the shapes of inputs with an open dimension; trtexec refuses shapes for a static model."""
+    if job.model_path.suffix in _ENGINES:
+        return dict(job.shapes)
     declared = read_inputs(job.model_path)
     return {
         name: dims

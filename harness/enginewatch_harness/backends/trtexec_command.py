@@ -1,93 +1,94 @@
-"""Command lines of trtexec per major version of TensorRT (8, 9, 10, 11). Pure.
+"""Command lines of trtexec per version of TensorRT (8.6 to 11), and of tensorrt_rtx. Pure.
 
-Every command states the whole measuring set: TensorRT 11 turned the defaults around (CUDA graph and spin-wait on,
-transfers off), so the same short command measures different things on 10 and 11.
+Every command states the whole measuring set, as far as it differs from the version's defaults: TensorRT 11 turned
+them around (CUDA graph and spin-wait on, transfers off), so the same short command measures different things on 10
+and 11. What was in effect is read back from the log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from enginewatch_db.errors import BackendError
-from enginewatch_harness.backends.trtexec_options import TrtexecOptions
+from enginewatch_db.errors import BackendError, PlanError
+from enginewatch_harness.backends.trtexec_flags import Tool as Tool
+from enginewatch_harness.backends.trtexec_flags import require
+from enginewatch_harness.backends.trtexec_options import Shapes, TrtexecOptions
 
 PERCENTILES = (50, 90, 95, 99)
 _MIN_ITERATIONS = 20
 _PROFILE_SECONDS = 1
 
-_FLAGS_8: dict[str, tuple[str, ...]] = {
-    "fp32": ("--noTF32",),
-    "tf32": (),
-    "fp16": ("--fp16",),
-    "int8": ("--int8",),
-    "fp8": ("--fp8",),
-    "best": ("--best",),
-}
-_FLAGS_10: dict[str, tuple[str, ...]] = {**_FLAGS_8, "bf16": ("--bf16",)}
-_FLAGS_11: dict[str, tuple[str, ...]] = {"fp32": ("--noTF32",), "tf32": (), "fp16": (), "bf16": (), "int8": ()}
-"""TensorRT 11 has no precision flags: fp16, bf16 and int8 are put into the graph first (``in_graph``)."""
+_BY_FLAG = ("fp16", "bf16", "int8", "fp8", "int4", "best")
+_IN_GRAPH = ("fp16", "bf16", "int8", "fp8", "int4", "fp4")
+_AS_GIVEN = ("fp32", "tf32")
 
-_IN_GRAPH_11 = frozenset(("fp16", "bf16", "int8"))
-
-_QUIET = ("--useCudaGraph", "--useSpinWait", "--noDataTransfers")
-"""Accepted by every version; on 11 they are the defaults and change nothing."""
-_CLASSIC_11 = ("--noCudaGraph", "--noSpinWait", "--includeDataTransfers")
-"""Unknown to 10 and earlier, where they are the defaults."""
+Declared = Mapping[str, tuple[int | str, ...]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
-    """A trtexec that was found: its path, and its version as ``8.6.0``."""
+def precisions(tool: Tool, precision_by: str = "auto") -> tuple[str, ...]:
+    """Return the precisions that a tool can build from an fp32 model.
 
-    path: str
-    version: str
-
-    @property
-    def major(self) -> int:
-        """Major version of TensorRT."""
-        return int(self.version.split(".")[0])
-
-
-def precisions(major: int) -> tuple[str, ...]:
-    """Return the precisions that a major version can build from an fp32 model."""
-    return tuple(_flags(major))
+    A name is no promise for every GPU or model: fp8 needs compute capability 8.9, fp4 10.0, and ``int4`` by flag needs
+    a model that is quantised already.
+    """
+    if tool.strongly_typed_only or precision_by == "graph":
+        return (*_AS_GIVEN, *_IN_GRAPH)
+    known = tuple(name for name in _BY_FLAG if tool.knows(f"--{name}"))
+    return (*_AS_GIVEN, *known)
 
 
-def _flags(major: int) -> Mapping[str, tuple[str, ...]]:
-    if major >= 11:
-        return _FLAGS_11
-    return _FLAGS_10 if major == 10 else _FLAGS_8
+def in_graph(tool: Tool, precision: str, precision_by: str = "auto") -> bool:
+    """Return whether the precision must be put into the model before it is built."""
+    return precision in _IN_GRAPH and (tool.strongly_typed_only or precision_by == "graph")
 
 
-def precision_flags(tool: Tool, precision: str) -> tuple[str, ...]:
-    """Return the flags of a precision.
+def precision_flags(tool: Tool, precision: str, precision_by: str = "auto") -> tuple[str, ...]:
+    """Return the flags of a precision; TF32 is a switch of the builder, whatever the graph says.
 
     Raises:
-        BackendError: ``unsupported_precision``: this version cannot build it.
+        BackendError: ``unsupported_precision``: this version cannot build it; ``unknown_flag``: it builds by flags
+            alone, or by graphs alone.
     """
-    known = _flags(tool.major)
+    if precision_by == "flags" and tool.strongly_typed_only:
+        raise BackendError(
+            f"option precision_by = 'flags': {tool.product} has no precision flags",
+            code="unknown_flag",
+            remedy='set precision_by = "graph", or leave it out',
+        )
+    if precision_by == "graph" and not tool.strongly_typed_only:
+        require(tool, "--stronglyTyped", "precision_by")
+    known = precisions(tool, precision_by)
     if precision not in known:
         raise BackendError(
-            f"TensorRT {tool.version} cannot build precision {precision!r}; it builds {', '.join(known)}",
+            f"{tool.product} cannot build precision {precision!r}; it builds {', '.join(known)}",
             code="unsupported_precision",
             remedy="take this precision out of the plan for the backend trtexec",
         )
-    return known[precision]
-
-
-def in_graph(tool: Tool, precision: str) -> bool:
-    """Return whether the precision must be put into the model before it is built."""
-    return tool.major >= 11 and precision in _IN_GRAPH_11
+    typed = ("--stronglyTyped",) if precision_by == "graph" and not tool.strongly_typed_only else ()
+    if precision in _AS_GIVEN:
+        no_tf32 = precision == "fp32" and (not tool.rtx or tool.knows("--noTF32"))
+        return (*typed, "--noTF32") if no_tf32 else typed
+    return typed if in_graph(tool, precision, precision_by) else (f"--{precision}",)
 
 
 def shapes_spec(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Return shapes as trtexec spells them: ``input:8x3x224x224``; a name with a colon is put in single quotes."""
-    return ",".join(f"{_quoted(name)}:{'x'.join(str(dim) for dim in dims)}" for name, dims in sorted(shapes.items()))
+    return ",".join(f"{quoted(name)}:{'x'.join(str(dim) for dim in dims)}" for name, dims in sorted(shapes.items()))
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Return an input's name as a specification spells it.
+
+    Raises:
+        BackendError: ``shape_outside_profile``: trtexec cannot spell it.
+    """
+    if "," in name or "'" in name:
+        raise BackendError(
+            f"trtexec cannot take the input name {name!r}: commas and quotes part its lists",
+            code="shape_outside_profile",
+            remedy="rename the input when the model is exported, or use the backend tensorrt",
+        )
     return f"'{name}'" if ":" in name else name
 
 
@@ -100,6 +101,7 @@ def build_command(
     precision: str,
     shapes: Mapping[str, tuple[int, ...]],
     layers: Path,
+    declared: Declared | None = None,
 ) -> list[str]:
     """Return the command that builds an engine and measures nothing.
 
@@ -111,40 +113,119 @@ def build_command(
         precision: Requested precision.
         shapes: Shapes of the dynamic inputs; empty for a static model, which takes none.
         layers: File for the layer information.
+        declared: Dimensions as the model declares them: ``max_batch`` concerns open first dimensions alone.
 
     Raises:
-        BackendError: ``unsupported_precision``.
+        BackendError: ``unsupported_precision``; ``unknown_flag``: an option that this version does not know.
+        PlanError: ``min_shapes`` or ``max_shapes`` do not fit.
     """
     return [
         tool.path,
         f"--onnx={model}",
         f"--saveEngine={engine}",
-        "--skipInference",
+        *_known(tool, "--skipInference"),
         "--profilingVerbosity=detailed",
         f"--exportLayerInfo={layers}",
-        *precision_flags(tool, precision),
-        *_profile_shapes(shapes, options.max_batch),
-        *_when(options.optimization_level, "--builderOptimizationLevel={}"),
-        *_when(options.workspace_mib, "--memPoolSize=workspace:{}"),
-        *_when(options.timing_cache, "--timingCacheFile={}"),
+        *precision_flags(tool, precision, options.precision_by),
+        *_profile_shapes(shapes, options, declared),
+        *_builder_flags(tool, options),
+        *_memory_pools(tool, options),
         f"--device={options.device}",
     ]
 
 
-def _profile_shapes(shapes: Mapping[str, tuple[int, ...]], max_batch: int | None) -> list[str]:
+def _known(tool: Tool, flag: str) -> list[str]:
+    return [flag] if tool.knows(flag) else []
+
+
+def _builder_flags(tool: Tool, options: TrtexecOptions) -> list[str]:
+    default = TrtexecOptions()
+    wanted = (
+        ("optimization_level", "--builderOptimizationLevel", str(options.optimization_level)),
+        ("max_tactics", "--maxTactics", str(options.max_tactics)),
+        ("tiling_level", "--tilingOptimizationLevel", str(options.tiling_level)),
+        ("aux_streams", "--maxAuxStreams", str(options.aux_streams)),
+        ("sparsity", "--sparsity", options.sparsity),
+        ("hardware_compatibility", "--hardwareCompatibilityLevel", options.hardware_compatibility),
+        ("version_compatible", "--versionCompatible", None),
+        ("exclude_lean_runtime", "--excludeLeanRuntime", None),
+        ("tactic_sources", "--tacticSources", ",".join(options.tactic_sources)),
+        ("timing_cache", "--timingCacheFile", options.timing_cache),
+        ("strict_timing_cache", "--errorOnTimingCacheMiss", None),
+    )
+    flags: list[str] = []
+    for option, flag, value in wanted:
+        if getattr(options, option) != getattr(default, option):
+            require(tool, flag, option, value)
+            flags.append(flag if value is None else f"{flag}={value}")
+    return [*flags, *_plugins(tool, options)]
+
+
+def _plugins(tool: Tool, options: TrtexecOptions) -> list[str]:
+    if options.plugins:
+        require(tool, "--staticPlugins", "plugins")
+    return [f"--staticPlugins={path}" for path in options.plugins]
+
+
+def _memory_pools(tool: Tool, options: TrtexecOptions) -> list[str]:
+    pools: list[str] = []
+    if options.workspace_mib is not None:
+        pools.append(f"workspace:{options.workspace_mib}")
+    if options.dla_sram_mib is not None:
+        pools.append(f"dlaSRAM:{options.dla_sram_mib}")
+    if options.tactic_shared_mem_kib is not None:
+        require(tool, "--memPoolSize", "tactic_shared_mem_kib", "tacticSharedMem")
+        pools.append(f"tacticSharedMem:{options.tactic_shared_mem_kib}K")  # without the K it would be MiB
+    if pools:
+        require(tool, "--memPoolSize", "workspace_mib")
+    return [f"--memPoolSize={','.join(pools)}"] if pools else []
+
+
+def profile_range(
+    shapes: Mapping[str, tuple[int, ...]], options: TrtexecOptions, declared: Declared | None = None
+) -> tuple[Shapes, Shapes]:
+    """Return the smallest and the largest shapes of the optimisation profile.
+
+    Raises:
+        PlanError: ``min_shapes`` or ``max_shapes`` name no dynamic input, or do not enclose the case's shapes.
+    """
+    low, high = dict(shapes), dict(shapes)
+    for name, dims in shapes.items():
+        open_batch = declared is None or not isinstance((declared.get(name) or ("?",))[0], int)
+        if options.max_batch is not None and dims and open_batch:
+            low[name] = (1, *dims[1:])
+            high[name] = (max(options.max_batch, dims[0]), *dims[1:])
+    for key, given, target in (("min_shapes", options.min_shapes, low), ("max_shapes", options.max_shapes, high)):
+        for name, dims in given.items():
+            if name not in shapes:
+                raise PlanError(
+                    f"option {key} names {name!r}, which is no dynamic input of the model",
+                    remedy=f"it has {', '.join(sorted(shapes)) or 'none'}",
+                )
+            target[name] = dims
+    for name, dims in shapes.items():
+        smallest, largest = low[name], high[name]
+        if not len(smallest) == len(dims) == len(largest) or not all(
+            a <= b <= c for a, b, c in zip(smallest, dims, largest, strict=False)
+        ):
+            raise PlanError(
+                f"input {name!r}: the case's shape {dims} is not from {smallest} to {largest}",
+                remedy="correct min_shapes, max_shapes or max_batch in the plan",
+            )
+    return low, high
+
+
+def _profile_shapes(
+    shapes: Mapping[str, tuple[int, ...]], options: TrtexecOptions, declared: Declared | None
+) -> list[str]:
+    low, high = profile_range(shapes, options, declared)
     if not shapes:
         return []
-    low = {name: (1, *dims[1:]) if max_batch else dims for name, dims in shapes.items()}
-    high = {name: (max(max_batch, dims[0]), *dims[1:]) if max_batch else dims for name, dims in shapes.items()}
     return [
         f"--minShapes={shapes_spec(low)}",
         f"--optShapes={shapes_spec(shapes)}",
         f"--maxShapes={shapes_spec(high)}",
     ]
-
-
-def _when(value: object, template: str) -> list[str]:
-    return [] if value is None else [template.format(value)]
 
 
 def run_command(
@@ -180,19 +261,32 @@ def run_command(
         "--avgRuns=100",
         f"--percentile={','.join(map(str, PERCENTILES))}",
         f"--infStreams={options.streams}",
-        *measuring_flags(tool, options.protocol),
+        *measuring_flags(tool, **options.measuring()),
+        *(["--threads"] if options.multithreading else []),
+        *([f"--idleTime={options.idle_ms:g}"] if options.idle_ms else []),
+        *(["--useManagedMemory"] if options.managed_memory else []),
         "--profilingVerbosity=detailed",
         f"--exportTimes={times}",
         f"--exportLayerInfo={layers}",
+        *_plugins(tool, options),
         f"--device={options.device}",
     ]
 
 
-def measuring_flags(tool: Tool, protocol: str) -> tuple[str, ...]:
-    """Return the flags of a measuring protocol: ``quiet`` or ``classic``."""
-    if protocol == "quiet":
-        return _QUIET
-    return _CLASSIC_11 if tool.major >= 11 else ()
+def measuring_flags(tool: Tool, *, cuda_graph: bool, spin_wait: bool, data_transfers: bool) -> tuple[str, ...]:
+    """Return the flags that bring about a measuring set, whatever the version's defaults are."""
+    switches = (
+        (cuda_graph, "--useCudaGraph", "--noCudaGraph"),
+        (spin_wait, "--useSpinWait", "--noSpinWait"),
+        (not data_transfers, "--noDataTransfers", "--includeDataTransfers"),
+    )
+    flags: list[str] = []
+    for fast, flag, opposite in switches:
+        if tool.idle(flag):
+            flags += [] if fast else [opposite]
+        elif fast:
+            flags.append(flag)
+    return tuple(flags)
 
 
 def profile_command(
@@ -204,17 +298,58 @@ def profile_command(
     profile: Path,
     layers: Path,
 ) -> list[str]:
-    """Return the command that times layers, for a process of its own: the profiler adds synchronisations."""
+    """Return the command that times layers, for a process of its own: the profiler adds synchronisations.
+
+    Without a CUDA graph: its launch would hide the layers.
+    """
     return [
         tool.path,
         f"--loadEngine={engine}",
         *_inference_shapes(shapes),
         f"--duration={_PROFILE_SECONDS}",
-        "--separateProfileRun",
+        *measuring_flags(tool, cuda_graph=False, spin_wait=False, data_transfers=False),
+        *([] if tool.idle("--separateProfileRun") else ["--separateProfileRun"]),
         "--dumpProfile",
         "--profilingVerbosity=detailed",
         f"--exportProfile={profile}",
         f"--exportLayerInfo={layers}",
+        *_plugins(tool, options),
+        f"--device={options.device}",
+    ]
+
+
+def infer_command(
+    tool: Tool,
+    options: TrtexecOptions,
+    *,
+    engine: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    inputs: Mapping[str, str],
+    output: Path,
+) -> list[str]:
+    """Return the command that runs given inputs once and writes the outputs.
+
+    Args:
+        tool: The trtexec at hand.
+        options: Checked options.
+        engine: Engine file.
+        shapes: Shapes of the dynamic inputs.
+        inputs: Input → file of raw values, by a name without colon, comma and quote.
+        output: File for the outputs.
+    """
+    spec = ",".join(f"{quoted(name)}:{file}" for name, file in sorted(inputs.items()))
+    return [
+        tool.path,
+        f"--loadEngine={engine}",
+        *_inference_shapes(shapes),
+        f"--loadInputs={spec}",
+        "--iterations=1",
+        "--duration=0",
+        "--warmUp=0",
+        "--infStreams=1",
+        *measuring_flags(tool, cuda_graph=False, spin_wait=False, data_transfers=True),
+        f"--exportOutput={output}",
+        *_plugins(tool, options),
         f"--device={options.device}",
     ]
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
 
 from enginewatch_db.errors import BackendError, NotAvailableError
-from enginewatch_harness.backends.trtexec_command import Tool
+from enginewatch_harness.backends.trtexec_flags import Tool
 from enginewatch_harness.parse.trtexec_lines import decode
 from enginewatch_harness.parse.trtexec_log import parse_log
-from enginewatch_harness.process import run_tool
+from enginewatch_harness.process import ToolResult, run_tool
 from enginewatch_harness.provenance import tool_output
 
 VARIABLE = "TRTEXEC"
@@ -20,6 +21,7 @@ USUAL_PLACE = "/usr/src/tensorrt/bin/trtexec"
 """Where NVIDIA's Debian packages and containers put it; it is on no PATH there."""
 
 _HELP_TIMEOUT_S = 60.0
+_FLAG = re.compile(r"^\s+(--[A-Za-z]\w*)", re.MULTILINE)
 _REMEDY = f"install TensorRT with its samples (libnvinfer-bin), or set {VARIABLE} to the path of trtexec"
 
 
@@ -43,18 +45,45 @@ def find_tool(option: str | None) -> Tool:
 def _identify(path: str) -> Tool:
     """Ask the tool for its banner; its exit status says nothing (``--help`` prints no PASSED)."""
     with tempfile.TemporaryDirectory(prefix="enginewatch-") as folder:
-        try:
-            result = run_tool([path, "--help"], timeout_s=_HELP_TIMEOUT_S, log_prefix=Path(folder) / "help")
-        except (OSError, BackendError) as error:
-            raise NotAvailableError(f"{path} --help failed: {error}", remedy=_REMEDY) from error
-    version = parse_log(result.stdout, result.stderr).version
+        said = _ask(path, "--help", Path(folder))
+        log = parse_log(said.stdout, said.stderr)
+        version = log.version
+        if version is None:  # a banner without a number; "TensorRT version:" comes before the engine is opened
+            tried = _ask(path, f"--loadEngine={folder}/none.engine", Path(folder))
+            version = parse_log(tried.stdout, tried.stderr).version
     if version is None:
-        words = decode(result.stderr).strip() or decode(result.stdout).strip() or "it printed nothing"
+        words = decode(said.stderr).strip() or decode(said.stdout).strip() or "it printed nothing"
         raise NotAvailableError(
             f"{path} does not say its version: {words.splitlines()[0][:200]}",
             remedy="if a library is missing, add TensorRT's lib folder to LD_LIBRARY_PATH",
         )
-    return Tool(path=path, version=version)
+    rtx = "rtx" in Path(path).name.lower() or any("rtx" in banner.tool.lower() for banner in log.banners)
+    return Tool(path=path, version=version, rtx=rtx, listed=listed_flags(decode(said.stdout)))
+
+
+def _ask(path: str, flag: str, folder: Path) -> ToolResult:
+    try:
+        return run_tool([path, flag], timeout_s=_HELP_TIMEOUT_S, log_prefix=folder / "asked")
+    except (OSError, BackendError) as error:
+        raise NotAvailableError(f"{path} {flag.partition('=')[0]} failed: {error}", remedy=_REMEDY) from error
+
+
+def listed_flags(help_text: str) -> frozenset[str]:
+    """Return the flags that a help text lists."""
+    return frozenset(_FLAG.findall(help_text))
+
+
+def plan_version(tool: Tool, engine: Path) -> str | None:
+    """Return the version that an engine was built with; ``None`` where this trtexec cannot tell (before 9.1)."""
+    if not tool.knows("--getPlanVersionOnly"):
+        return None
+    with tempfile.TemporaryDirectory(prefix="enginewatch-") as folder:
+        command = [tool.path, "--getPlanVersionOnly", f"--loadEngine={engine}"]
+        try:
+            said = run_tool(command, timeout_s=_HELP_TIMEOUT_S, log_prefix=Path(folder) / "plan")
+        except (OSError, BackendError):
+            return None
+    return parse_log(said.stdout, said.stderr).plan_version()
 
 
 @cache

@@ -7,15 +7,16 @@ import hashlib
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from enginewatch_db.errors import MeasurementError
 from enginewatch_db.metrics import MetricValue
-from enginewatch_db.model import EngineRecord
+from enginewatch_db.model import EngineRecord, Json
 from enginewatch_db.validity import Reason
 from enginewatch_harness.backends.base import Job, Measurement
+from enginewatch_harness.parse.trtexec_check import check_agreement
 from enginewatch_harness.parse.trtexec_json import Times, latency_samples, parse_times
 from enginewatch_harness.parse.trtexec_layers import (
     Layer,
@@ -47,6 +48,7 @@ class Outcome:
         times: The queries after the warm-up.
         offset_ns: Where the tool's time base lies on the monotonic clock.
         layers: Layer information; empty where there is none.
+        unprinted: Measuring options that no version prints, as they were asked for.
     """
 
     command: Sequence[str]
@@ -55,6 +57,7 @@ class Outcome:
     times: Times
     offset_ns: int
     layers: tuple[Layer, ...] = ()
+    unprinted: Json = field(default_factory=dict)
 
 
 def measurement(outcome: Outcome, engine: EngineRecord | None, t0_ns: int) -> Measurement:
@@ -81,7 +84,7 @@ def measurement(outcome: Outcome, engine: EngineRecord | None, t0_ns: int) -> Me
             *_build_reasons(engine),
         ),
         realised_precision=realised_precision(outcome.layers) or built_as,
-        effective_options=log.options.effective(),
+        effective_options=log.effective_options() | dict(outcome.unprinted),
         versions={"tensorrt": log.version} if log.version else {},
         command=shlex.join(outcome.command),
         counts={"inferences": float(len(times.latency_ms))},
@@ -98,6 +101,7 @@ def engine_record(
     reasons: Sequence[Reason],
     layers: Sequence[Layer],
     command: Sequence[str],
+    model: Json,
 ) -> EngineRecord:
     """Describe a new engine.
 
@@ -109,6 +113,7 @@ def engine_record(
         reasons: Validity reasons of the build.
         layers: Layer information; empty where the tool wrote none.
         command: The command as run.
+        model: The graph that was built: who put the precision into it, and its inputs' types.
     """
     with built.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -117,7 +122,7 @@ def engine_record(
         engine_sha256=digest,
         path=target.name,
         size_bytes=built.stat().st_size,
-        build_time_s=log.build.build_time_s or process_time_s,
+        build_time_s=process_time_s if log.build.build_time_s is None else log.build.build_time_s,
         cached=False,
         realised_precision=realised_precision(layers),
         fingerprint=fingerprint(layers),
@@ -130,7 +135,11 @@ def engine_record(
             ],
             "notes": list(log.notes()),
             "command": shlex.join(command),
+            "model": model,
         },
+        compute_capability=log.device.compute_capability,
+        peak_gpu_mem_mib=log.build.peak_gpu_mib,
+        peak_host_mem_mib=log.build.process_mib or log.build.peak_cpu_mib,
     )
 
 
@@ -140,10 +149,11 @@ def _build_reasons(engine: EngineRecord | None) -> tuple[Reason, ...]:
 
 
 def read_times(path: Path, log: TrtexecLog, job: Job) -> Times:
-    """Read the exported queries, without the warm-up as the tool understood it.
+    """Read the exported queries, without the warm-up as the tool understood it, and hold them against the log.
 
     Raises:
-        MeasurementError: There is no file, or nothing in it (``no_samples``).
+        MeasurementError: There is no file, or nothing in it (``no_samples``); it is cut off, altered, or tells other
+            numbers than the log (``results_damaged``).
     """
     if not path.is_file():
         raise MeasurementError(
@@ -152,7 +162,10 @@ def read_times(path: Path, log: TrtexecLog, job: Job) -> Times:
             remedy="read its log: a profiler without --separateProfileRun suppresses the export",
         )
     warmup_ms = log.options.warmup_ms if log.options.warmup_ms is not None else job.warmup_s * 1000
-    return parse_times(decode(path.read_bytes()), warmup_ms=warmup_ms)
+    times = parse_times(decode(path.read_bytes()), warmup_ms=warmup_ms)
+    if log.summary is not None:
+        check_agreement(times, log.summary, streams=log.options.streams)
+    return times
 
 
 def time_base(times: Times, path: Path, began_ns: int) -> int:

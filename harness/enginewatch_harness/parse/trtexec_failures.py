@@ -34,6 +34,23 @@ def _known(text: str, code: str, remedy: str) -> FailurePattern:
 
 FAILURES: tuple[FailurePattern, ...] = (
     _known(
+        r"CUDA driver version is insufficient|no CUDA-capable device|CUDA_ERROR_NO_DEVICE|Cuda Runtime \(no CUDA|"
+        r"Unable to load library: libcuda|libcuda\.so\.1: cannot open",
+        "driver_insufficient",
+        "run it on a host with an NVIDIA GPU whose driver is as new as TensorRT's CUDA (`nvidia-smi` shows both)",
+    ),
+    _known(
+        r"invalid device ordinal|Cannot find device ID|Could not find CUDA device",
+        "wrong_device",
+        "correct the device in the plan: `nvidia-smi -L` lists those of this host",
+    ),
+    _known(
+        r"Accuracy validation FAILED",
+        "accuracy_failed",
+        "check the precision, or the threshold that the references were given",
+    ),
+    _known(r"No space left on device", "disk_full", "free disk space, or move the workspace"),
+    _known(
         r"Unknown option: ",
         "unknown_flag",
         "this version lacks the option; TensorRT 11 has no precision flags: put the precision into the model",
@@ -41,7 +58,7 @@ FAILURES: tuple[FailurePattern, ...] = (
     _known(
         r"Cuda Runtime \(out of memory\)|OutOfMemory \(no further information\)"
         r"|Requested amount of GPU memory \(\d+ bytes\) could not be allocated|CUDA error: out of memory"
-        r"|Cuda failure.*out of memory",
+        r"|Cuda failure.*out of memory|std::bad_alloc|CUDA_ERROR_OUT_OF_MEMORY|Cuda Driver \(out of memory\)",
         "out_of_memory",
         "free GPU memory, lower the batch, or limit workspace_mib",
     ),
@@ -56,12 +73,13 @@ FAILURES: tuple[FailurePattern, ...] = (
         "build the engine again on this GPU",
     ),
     _known(
-        r"Plugin not found",
+        r"Plugin not found|getPluginCreator could not find plugin|Unable to load library: (?!libcuda)"
+        r"|[Cc]annot open (?:safety )?plugin library",
         "plugin_missing",
         "register the plugin's library, or export the model without it",
     ),
     _known(
-        r"No importer registered for op|UNSUPPORTED_NODE",
+        r"No importer registered for op|UNSUPPORTED_NODE|No Op registered for|is not a registered function/op",
         "unsupported_operator",
         "export the model with operators that TensorRT's parser knows, or add a plugin",
     ),
@@ -72,7 +90,10 @@ FAILURES: tuple[FailurePattern, ...] = (
     ),
     _known(
         r"does not satisfy any optimization profile|satisfyProfile|Cannot find input tensor with name"
-        r"|Static model does not take explicit shapes",
+        r"|Static model does not take explicit shapes|The engine was built with static shapes for input tensor"
+        r"|Invalid tensor names found in --(?:shapes|loadInputs)|Selected profile index"
+        r"|Unexpected file size for input file"
+        r"|Required optimization profile is invalid|have dynamic or shape inputs, but no optimization profile",
         "shape_outside_profile",
         "correct shapes in the plan, or raise max_batch and build again",
     ),

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 
 _LINE = re.compile(r"\[(\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d)\] \[([VIWEF])\] ?(\[TRT\] ?)?(.*)$")
 _PYTHON_LINE = re.compile(r"^\[TRT\] \[([VIWEF])\] (.*)$")
-_BANNER = re.compile(r"&&&& (RUNNING|PASSED|FAILED|WAIVED) (\S+?)(?: \[TensorRT v(\d+)\])?(?: \[b(\d+)\])? # (.*)$")
+_BANNER = re.compile(
+    r"&&&& (RUNNING|PASSED|FAILED|WAIVED|TASK_BEGIN|TASK_END|TASK_ABORT) (.{1,80}?)"
+    r"(?: \[TensorRT[\w -]{0,8} v(\d{4,9})\])?(?: \[b(\d{1,9})\])? # (.*)$"
+)
+"""The name is whatever the tool calls itself: that of ``tensorrt_rtx`` is in no public source."""
 _SECTION = re.compile(r"^=== (.+?) ===$")
 _PAIR = re.compile(r"^([^:]{1,60}?): ?(.*)$")
 
@@ -22,12 +26,14 @@ class LogLine:
         severity: ``V``, ``I``, ``W``, ``E`` or ``F``; ``None`` for a line without a prefix.
         library: Whether TensorRT itself speaks, rather than the tool.
         stamp: Local time as printed; it has no zone.
+        whole: Whether its end was printed too: a number in a line that was cut off may be a shorter one.
     """
 
     text: str
     severity: str | None = None
     library: bool = False
     stamp: str | None = None
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +41,8 @@ class Banner:
     """A line that begins with ``&&&&``.
 
     Attributes:
-        state: ``RUNNING``, ``PASSED``, ``FAILED`` or ``WAIVED``.
+        state: ``RUNNING``, ``PASSED``, ``FAILED`` or ``WAIVED``; 11.1 adds ``TASK_BEGIN``, ``TASK_END``,
+            ``TASK_ABORT``.
         tool: Name in the banner, for example ``TensorRT.trtexec``; other tools of the family have others.
         version: ``8.6.0``; ``None`` in TensorRT 7.
         build: Build number; printed since 10.8.
@@ -55,17 +62,22 @@ def decode(raw: bytes) -> str:
 
 
 def split_lines(text: str) -> list[LogLine]:
-    """Return all lines with their prefixes read; banners are left out."""
-    return [_read_line(line) for line in text.split("\n") if line.strip() and not _BANNER.search(line)]
+    """Return all lines with their prefixes read; banners are left out.
+
+    What follows the last line end is a line that was cut off: every line of the tool ends with one.
+    """
+    *ended, rest = text.split("\n")
+    lines = [(line, True) for line in ended] + [(rest, False)]
+    return [_read_line(line, whole) for line, whole in lines if line.strip() and not _BANNER.search(line)]
 
 
-def _read_line(line: str) -> LogLine:
+def _read_line(line: str, whole: bool) -> LogLine:
     if match := _LINE.search(line):  # searched, not anchored: wrappers put prefixes of their own in front
         stamp, severity, library, text = match.groups()
-        return LogLine(text=text.rstrip(), severity=severity, library=library is not None, stamp=stamp)
+        return LogLine(text=text.rstrip(), severity=severity, library=library is not None, stamp=stamp, whole=whole)
     if match := _PYTHON_LINE.match(line):
-        return LogLine(text=match[2].rstrip(), severity=match[1], library=True)
-    return LogLine(text=line.rstrip())
+        return LogLine(text=match[2].rstrip(), severity=match[1], library=True, whole=whole)
+    return LogLine(text=line.rstrip(), whole=whole)
 
 
 def find_banners(text: str) -> list[Banner]:
@@ -102,7 +114,7 @@ def read_sections(lines: Iterable[LogLine]) -> dict[str, dict[str, str]]:
     sections: dict[str, dict[str, str]] = {}
     current: dict[str, str] | None = None
     for line in lines:
-        if line.library or line.severity not in ("I", None):
+        if line.library or not line.whole or line.severity not in ("I", None):
             continue
         if match := _SECTION.match(line.text.strip()):
             current = sections.setdefault(match[1].strip(), {})

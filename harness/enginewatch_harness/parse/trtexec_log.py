@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from enginewatch_db.errors import BackendError
+from enginewatch_db.model import Json
 from enginewatch_db.validity import Reason
 from enginewatch_harness.parse.trtexec_facts import (
     BuildFacts,
@@ -24,7 +28,8 @@ from enginewatch_harness.parse.trtexec_lines import (
     read_sections,
     split_lines,
 )
-from enginewatch_harness.parse.trtexec_reasons import read_notes, read_reasons
+from enginewatch_harness.parse.trtexec_output import Binding, read_bindings
+from enginewatch_harness.parse.trtexec_reasons import GRAPH_FAILED, read_notes, read_reasons
 from enginewatch_harness.parse.trtexec_summary import PerformanceSummary, read_summary
 from enginewatch_harness.parse.trtexec_table import read_table
 
@@ -36,7 +41,7 @@ class TrtexecLog:
     """What one run of trtexec said.
 
     Attributes:
-        version: Version from the banner, or from ``TensorRT version:``; ``None`` when neither is there.
+        version: Version from the banners and ``TensorRT version:``; ``None`` when none is there or they disagree.
         passed: Whether the banner ``PASSED`` was printed.
         banners: All banners in their order.
         lines: All lines, standard error first: its first error is the cause.
@@ -62,6 +67,22 @@ class TrtexecLog:
         """Return warnings that explain without making the run invalid."""
         return read_notes(self.lines)
 
+    def effective_options(self) -> Json:
+        """Return the measuring options that are part of a run's identity, as they came to be."""
+        found = self.options.effective()
+        if "cuda_graph" in found and any(GRAPH_FAILED in line.text for line in self.lines):
+            found["cuda_graph"] = False
+        return found
+
+    def bindings(self) -> tuple[Binding, ...]:
+        """Return the engine's inputs and outputs as the log names them."""
+        return read_bindings(self.lines)
+
+    def plan_version(self) -> str | None:
+        """Return the version that a plan was built with, as ``--getPlanVersionOnly`` prints it (10 and later)."""
+        found = {match[1] for match in (_PLAN_VERSION.match(line.text) for line in self.lines if line.whole) if match}
+        return found.pop() if len(found) == 1 else None
+
     def profile(self) -> Profile | None:
         """Return the printed layer table; ``None`` when there is none."""
         return read_table(self.lines)
@@ -78,8 +99,7 @@ def parse_log(stdout: bytes, stderr: bytes = b"") -> TrtexecLog:
     lines = (*split_lines(err), *printed)
     sections = read_sections(printed)
     return TrtexecLog(
-        version=next((banner.version for banner in banners if banner.version), None)
-        or sections.get("Device Information", {}).get("TensorRT version"),
+        version=_version(banners, lines),
         passed=any(banner.state == "PASSED" for banner in banners),
         banners=tuple(banners),
         lines=lines,
@@ -89,6 +109,20 @@ def parse_log(stdout: bytes, stderr: bytes = b"") -> TrtexecLog:
         build=read_build(lines, sections),
         summary=read_summary(printed),
     )
+
+
+_VERSION = re.compile(r"^TensorRT(?:[- ]RTX)? version: (\d+\.\d+\.\d+)(?:\.\d+)?$")
+_PLAN_VERSION = re.compile(r"^Plan was created with TensorRT version (\d+\.\d+\.\d+)(?:\.\d+)?$")
+
+
+def _version(banners: Sequence[Banner], lines: Sequence[LogLine]) -> str | None:
+    """Return what most of the banners and ``TensorRT version:`` say; a tie tells nothing."""
+    told = Counter(banner.version for banner in banners if banner.version)
+    told.update(match[1] for match in (_VERSION.match(line.text) for line in lines if line.whole) if match)
+    ranked = told.most_common(2)
+    if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
+        return None
+    return ranked[0][0]
 
 
 def judge_build(log: TrtexecLog, returncode: int, *, engine_saved: bool, what: str) -> tuple[Reason, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from enginewatch_db.validity import Reason
 from enginewatch_harness.parse.trtexec_facts import BuildFacts, MeasuringOptions, finite
@@ -13,12 +13,13 @@ UNSTABLE_ABOVE_PCT = 2.5
 """The tool warned above 1.0 % up to 10.12 and warns above 2.5 % since 10.13.3: one threshold here for all."""
 
 _UNSTABLE = re.compile(r"GPU compute time is unstable, with coefficient of variance = ([\d.eE+-]+)%")
+GRAPH_FAILED = "CUDA graph capture failed"
 _CODES: tuple[tuple[str, str, str], ...] = (
     ("may be bound by Enqueue Time", "enqueue_bound", "median enqueue time above 0.8 of median GPU time"),
     ("may be bound by host-to-device transfers", "transfer_bound", "inputs: host to device"),
     ("may be bound by device-to-host transfers", "transfer_bound", "outputs: device to host"),
     ("Multiple inference streams are used", "multiple_streams", ""),
-    ("CUDA graph capture failed", "cuda_graph_failed", "launched without a CUDA graph"),
+    (GRAPH_FAILED, "cuda_graph_failed", "launched without a CUDA graph"),
     ("The e2e network timing is not reported since it is inaccurate", "profiler_on", "no separate profile run"),
 )
 _OVERRIDDEN = re.compile(
@@ -30,6 +31,8 @@ _NOTES = (
     "Using an engine plan file across different models of devices is not recommended",
     "weights are affected by this issue",
     "Weakly-typed networks have been deprecated",
+    "has been deprecated",
+    "converting weights between types",
 )
 
 
@@ -63,6 +66,25 @@ def read_reasons(
     if unstable is not None and unstable > UNSTABLE_ABOVE_PCT:
         reasons.append(Reason(code="gpu_time_unstable", detail=f"coefficient of variation {unstable:.3g} %"))
     return _one_per_code(reasons)
+
+
+def contradictions(options: MeasuringOptions, asked: Mapping[str, float | bool]) -> tuple[Reason, ...]:
+    """Return a reason where the tool says that it measured in another way than it was asked to.
+
+    Args:
+        options: Effective options; those that the log does not tell contradict nothing.
+        asked: Name of an attribute of ``options`` → what was asked for.
+    """
+    wrong = [
+        f"{name}: asked for {_said(value)}, measured with {_said(getattr(options, name))}"
+        for name, value in asked.items()
+        if getattr(options, name) is not None and getattr(options, name) != value
+    ]
+    return (Reason(code="options_not_obeyed", detail="; ".join(wrong)),) if wrong else ()
+
+
+def _said(value: object) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
 def _printed_cov(texts: Sequence[str]) -> float | None:

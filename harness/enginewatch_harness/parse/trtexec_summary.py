@@ -13,18 +13,20 @@ from enginewatch_harness.parse.trtexec_facts import finite
 from enginewatch_harness.parse.trtexec_lines import LogLine
 
 _NUMBER = r"([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|inf|nan))"
-_THROUGHPUT = re.compile(rf"^Throughput: {_NUMBER} qps")
+_THROUGHPUT = re.compile(rf"^Throughput: {_NUMBER} qps$")
 _LATENCY = re.compile(
     rf"^([A-Z][\w -]*?): min = {_NUMBER} ms, max = {_NUMBER} ms, mean = {_NUMBER} ms, median = {_NUMBER} ms"
+    r"((?:, percentile\([^()]{1,20}%\) = [-+\w.]+ ms)*)$"
 )
 _PERCENTILE = re.compile(rf"percentile\(([\d.eE+-]+)%\) = {_NUMBER} ms")
-_WALLTIME = re.compile(rf"^Total Host Walltime: {_NUMBER} s")
-_GPU_TIME = re.compile(rf"^Total GPU Compute Time: {_NUMBER} s")
-_WARMUP = re.compile(rf"^Warmup completed (\d+) queries over {_NUMBER} ms")
-_TRACE = re.compile(rf"^Timing trace has (\d+) queries over {_NUMBER} s")
+_WALLTIME = re.compile(rf"^Total Host Walltime: {_NUMBER} s$")
+_GPU_TIME = re.compile(rf"^Total GPU Compute Time: {_NUMBER} s$")
+_WARMUP = re.compile(rf"^Warmup completed (\d{{1,12}}) queries over {_NUMBER} ms$")
+_TRACE = re.compile(rf"^Timing trace has (\d{{1,12}}) queries over {_NUMBER} s$")
+"""All anchored at both ends: a line that was cut off or run into by another one is no number."""
 
 LATENCY_LINES = ("Latency", "Enqueue Time", "H2D Latency", "GPU Compute Time", "D2H Latency")
-"""Names of the latency lines of TensorRT 8.5 to 11; ``Latency`` is H2D + GPU + D2H of one query."""
+"""Latency lines of TensorRT 8.4 to 11 (before: an end-to-end line too); ``Latency`` is H2D + GPU + D2H of a query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,19 +67,19 @@ class PerformanceSummary:
 
 
 def read_summary(lines: Iterable[LogLine]) -> PerformanceSummary | None:
-    """Read the summary; ``None`` when the log has no throughput line.
+    """Read the summary; ``None`` when the log has no throughput line, or two that differ.
 
     Verbose logs explain the same words ("Latency: the summation of ..."): only informative lines with numbers count.
     """
-    texts = [line.text for line in lines if line.severity in ("I", None) and not line.library]
-    throughput = _search(_THROUGHPUT, texts)
+    texts = [line.text for line in lines if line.severity in ("I", None) and not line.library and line.whole]
+    throughput = _only(_THROUGHPUT, texts)
     if throughput is None:
-        return None
-    warmup, trace = _search(_WARMUP, texts), _search(_TRACE, texts)
-    walltime, gpu_time = _search(_WALLTIME, texts), _search(_GPU_TIME, texts)
+        return read_block(texts)
+    warmup, trace = _only(_WARMUP, texts), _only(_TRACE, texts)
+    walltime, gpu_time = _only(_WALLTIME, texts), _only(_GPU_TIME, texts)
     return PerformanceSummary(
         throughput_qps=finite(throughput[1]),
-        latencies=dict(found for found in map(_read_latency, texts) if found),
+        latencies=_latencies(texts),
         walltime_s=finite(walltime[1]) if walltime else None,
         gpu_time_s=finite(gpu_time[1]) if gpu_time else None,
         warmup_queries=int(warmup[1]) if warmup else None,
@@ -86,16 +88,71 @@ def read_summary(lines: Iterable[LogLine]) -> PerformanceSummary | None:
     )
 
 
-def _search(pattern: re.Pattern[str], texts: Sequence[str]) -> re.Match[str] | None:
-    return next((match for match in map(pattern.match, texts) if match), None)
+def _only(pattern: re.Pattern[str], texts: Sequence[str]) -> re.Match[str] | None:
+    found = {match[0]: match for match in map(pattern.match, texts) if match}
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def _latencies(texts: Sequence[str]) -> dict[str, LatencyStats]:
+    found: dict[str, LatencyStats] = {}
+    twice: set[str] = set()
+    for name, stats in (item for item in map(_read_latency, texts) if item):
+        if found.setdefault(name, stats) != stats:
+            twice.add(name)
+    return {name: stats for name, stats in found.items() if name not in twice}
+
+
+_BLOCKS = {"Host Latency": "Latency", "Enqueue Time": "Enqueue Time", "GPU Compute": "GPU Compute Time"}
+_BLOCK_VALUE = re.compile(rf"^(min|max|mean|median): {_NUMBER} ms(?: \(end to end {_NUMBER} ms\))?$")
+_BLOCK_PERCENTILE = re.compile(
+    rf"^percentile: {_NUMBER} ms at {_NUMBER}%(?: \(end to end {_NUMBER} ms at {_NUMBER}%\))?$"
+)
+_BLOCK_THROUGHPUT = re.compile(rf"^throughput: {_NUMBER} qps$")
+_BLOCK_WALLTIME = re.compile(rf"^walltime: {_NUMBER} s$")
+_BLOCK_GPU_TIME = re.compile(rf"^total compute time: {_NUMBER} s$")
+
+
+def read_block(texts: Sequence[str]) -> PerformanceSummary | None:
+    """Read the summary as TensorRT 7 prints it: one number to a line, under headings, so in this order alone."""
+    throughput = _only(_BLOCK_THROUGHPUT, texts)
+    if throughput is None:
+        return None
+    values: dict[str, dict[str, float | None]] = {}
+    percentiles: dict[str, dict[float, float | None]] = {}
+    name: str | None = None
+    for text in texts:
+        if text in _BLOCKS:
+            name = _BLOCKS[text]
+        elif name is not None and (match := _BLOCK_VALUE.match(text)):
+            values.setdefault(name, {}).setdefault(match[1], finite(match[2]))
+        elif name is not None and (match := _BLOCK_PERCENTILE.match(text)) and (level := finite(match[2])) is not None:
+            percentiles.setdefault(name, {}).setdefault(level, finite(match[1]))
+    trace = _only(_TRACE, texts)
+    walltime, gpu_time = _only(_BLOCK_WALLTIME, texts), _only(_BLOCK_GPU_TIME, texts)
+    return PerformanceSummary(
+        throughput_qps=finite(throughput[1]),
+        latencies={
+            name: LatencyStats(
+                min_ms=found.get("min"),
+                max_ms=found.get("max"),
+                mean_ms=found.get("mean"),
+                median_ms=found.get("median"),
+                percentiles=percentiles.get(name, {}),
+            )
+            for name, found in values.items()
+        },
+        walltime_s=finite(walltime[1]) if walltime else None,
+        gpu_time_s=finite(gpu_time[1]) if gpu_time else None,
+        queries=int(trace[1]) if trace else None,
+    )
 
 
 def _read_latency(text: str) -> tuple[str, LatencyStats] | None:
     match = _LATENCY.match(text)
     if match is None:
         return None
-    low, high, mean, median = (finite(value) for value in match.groups()[1:])
-    percentiles = {float(level): finite(value) for level, value in _PERCENTILE.findall(text) if _is_number(level)}
+    low, high, mean, median = (finite(value) for value in match.groups()[1:5])
+    percentiles = {float(level): finite(value) for level, value in _PERCENTILE.findall(match[6]) if _is_number(level)}
     return match[1], LatencyStats(min_ms=low, max_ms=high, mean_ms=mean, median_ms=median, percentiles=percentiles)
 
 
@@ -136,6 +193,16 @@ def latency_stats(values_ms: NDArray[np.float64], percents: Iterable[float]) -> 
         median_ms=float(np.median(ordered)),
         percentiles={percent: tool_percentile(ordered, percent) for percent in percents},
     )
+
+
+def tool_mean(values_ms: NDArray[np.float64]) -> float:
+    """Return the mean as trtexec computes it: ascending values added up in single precision, one after the other.
+
+    ``getPerformanceResult`` in samples/common/sampleReporting.cpp. Over a million short queries this mean is off by
+    percents; it is used to compare with the tool's summary, never as a result.
+    """
+    ordered = np.sort(values_ms).astype(np.float32)
+    return float(np.cumsum(ordered, dtype=np.float32)[-1] / np.float32(len(ordered)))
 
 
 def coefficient_of_variation_pct(values_ms: NDArray[np.float64]) -> float | None:
