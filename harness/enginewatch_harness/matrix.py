@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from enginewatch_db.errors import PlanError
 from enginewatch_db.model import Json
+from enginewatch_harness.backends.option_values import refuse_foreign
 from enginewatch_harness.gpu_choice import ALL, same_product, slug
 from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.plan_file import PRECISIONS, ExcludeTable, ModelTable, PlanFile, WorkloadTable
@@ -138,7 +139,8 @@ def _check_names(workload: WorkloadTable, models: dict[str, ModelTable], backend
     for backend in workload.backends:
         if backend not in backends:
             raise PlanError(f"{where} names backend {backend!r}: {_nearest(backend, backends)}")
-    for backend in workload.backend_options:
+    for backend, options in workload.backend_options.items():
+        refuse_foreign(options, backend)
         if backend not in workload.backends:
             raise PlanError(
                 f"{where} has backend_options for {backend!r}, which it does not run: "

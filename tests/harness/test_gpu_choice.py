@@ -98,10 +98,12 @@ def test_excluding_by_gpu():
 
 
 def test_options_of_one_backend_go_before_those_of_all():
-    found = cases_of("options = { threads = 2, level = 1 }\n[workload.backend_options.trtexec]\nlevel = 5")
-    assert [case.options for case in found[1:3]] == [{"threads": 2, "level": 1}, {"threads": 2, "level": 5}]
+    found = cases_of("options = { threads = 2, streams = 1 }\n[workload.backend_options.trtexec]\nstreams = 5")
+    assert [case.options for case in found[1:3]] == [{"threads": 2, "streams": 1}, {"threads": 2, "streams": 5}]
     with pytest.raises(PlanError, match=r"backend_options for 'trtexecc'.*did you mean 'trtexec'"):
         cases_of("[workload.backend_options.trtexecc]\nlevel = 5")
+    with pytest.raises(PlanError, match=r"backend_options.trtexec has 'threads', an option of onnxruntime"):
+        cases_of("[workload.backend_options.trtexec]\nthreads = 5")
     cuda = cases_of('[workload.backend_options.onnxruntime]\nprovider = "CUDAExecutionProvider"')
     assert all(case.on_gpu for case in cuda)
 

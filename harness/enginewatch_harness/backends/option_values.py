@@ -15,23 +15,47 @@ from enginewatch_db.errors import PlanError
 from enginewatch_db.model import Json
 
 
+def _known() -> dict[str, list[str]]:
+    """Return the options of each backend for ONNX models."""
+    from enginewatch_harness.backends.ort_options import OrtOptions
+    from enginewatch_harness.backends.tensorrt_options import TensorrtOptions
+    from enginewatch_harness.backends.torch_options import TorchOptions
+    from enginewatch_harness.backends.trtexec_options import TrtexecOptions
+
+    return {
+        "onnxruntime": [field.name for field in fields(OrtOptions)],
+        "tensorrt": [field.name for field in fields(TensorrtOptions)],
+        "tensorrt_rtx": [field.name for field in fields(TensorrtOptions)],
+        "torch": [field.name for field in fields(TorchOptions)],
+        "torch_compile": [field.name for field in fields(TorchOptions)],
+        "torch_tensorrt": [field.name for field in fields(TorchOptions)],
+        "trtexec": [field.name for field in fields(TrtexecOptions)],
+    }
+
+
+def refuse_foreign(options: Json, backend: str) -> None:
+    """Check the names of the options that a plan gives to one backend alone.
+
+    Raises:
+        PlanError: An option that only another backend has; what no backend has, the backend's own parser refuses.
+    """
+    known = _known()
+    for key in options:
+        owners = [name for name, names in known.items() if key in names]
+        if backend in known and owners and backend not in owners:
+            raise PlanError(
+                f"backend_options.{backend} has {key!r}, an option of {', '.join(owners)}",
+                remedy=f"move it to backend_options.{owners[0]}",
+            )
+
+
 def refuse_unknown(options: Json, backend: str) -> None:
     """Check the names of all options.
 
     Raises:
         PlanError: An option that no backend for ONNX models has; names the nearest one of ``backend``.
     """
-    from enginewatch_harness.backends.ort_options import OrtOptions
-    from enginewatch_harness.backends.torch_options import TorchOptions
-    from enginewatch_harness.backends.trtexec_options import TrtexecOptions
-
-    known = {
-        "onnxruntime": [field.name for field in fields(OrtOptions)],
-        "torch": [field.name for field in fields(TorchOptions)],
-        "torch_compile": [field.name for field in fields(TorchOptions)],
-        "torch_tensorrt": [field.name for field in fields(TorchOptions)],
-        "trtexec": [field.name for field in fields(TrtexecOptions)],
-    }
+    known = _known()
     everything = {name for names in known.values() for name in names}
     for key in options:
         if key not in everything:
