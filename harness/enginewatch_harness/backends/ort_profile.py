@@ -9,15 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from enginewatch_db.errors import MeasurementError
-from enginewatch_db.tables import conform
+from enginewatch_db.tables import LAYERS, conform
+from enginewatch_harness.backends.ort_cost import node_facts, source_node
 
 _SUFFIX = "_kernel_time"
-_DTYPES = {
-    "float": "fp32",
-    "float16": "fp16",
-    "bfloat16": "bf16",
-    "double": "fp64",
-}
 
 
 def layers_from_trace(text: str) -> pa.Table:
@@ -37,19 +32,21 @@ def layers_from_trace(text: str) -> pa.Table:
     if not nodes:
         raise MeasurementError("onnxruntime's profile has no kernel times", code="no_samples")
     total = sum(sum(node["durations"]) for node in nodes.values())
-    rows = [_row(index, name, node, total) for index, (name, node) in enumerate(nodes.items())]
-    return conform("layers", pa.Table.from_pylist(rows))
+    rows = [_row(index, name, node, total) for index, ((name, _), node) in enumerate(nodes.items())]
+    return conform("layers", pa.Table.from_pylist(rows, schema=LAYERS))
 
 
-def _collect(events: list[Any]) -> dict[str, dict[str, Any]]:
-    nodes: dict[str, dict[str, Any]] = {}
+def _collect(events: list[Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the events of each node; nodes that the optimiser added share names, so their index is part of the key."""
+    nodes: dict[tuple[str, str], dict[str, Any]] = {}
     for event in events:
         name = event.get("name") if isinstance(event, dict) else None
         if not isinstance(name, str) or event.get("cat") != "Node" or not name.endswith(_SUFFIX):
             continue
-        arguments = event.get("args") or {}
-        node = nodes.setdefault(name.removesuffix(_SUFFIX), {"durations": [], "args": arguments})
-        node["durations"].append(int(event.get("dur", 0)))
+        found = event.get("args")
+        arguments = found if isinstance(found, dict) else {}
+        key = name.removesuffix(_SUFFIX), str(arguments.get("node_index", ""))
+        nodes.setdefault(key, {"durations": [], "args": arguments})["durations"].append(int(event.get("dur", 0)))
     return nodes
 
 
@@ -57,23 +54,25 @@ def _row(index: int, name: str, node: dict[str, Any], total_us: int) -> dict[str
     durations: list[int] = node["durations"]
     arguments: dict[str, Any] = node["args"]
     spent = sum(durations)
+    operator = arguments.get("op_name")
+    facts = node_facts(str(operator or ""), arguments)
     return {
         "layer_idx": index,
         "name": name,
-        "layer_type": arguments.get("op_name"),
+        "layer_type": operator,
         "tactic": arguments.get("provider"),
-        "dtype": _dtype(arguments.get("input_type_shape")),
+        "dtype": facts.dtype,
         "calls": len(durations),
         "mean_ns": round(spent * 1000 / len(durations)),
         "median_ns": round(statistics.median(durations) * 1000),
         "time_pct": 100 * spent / total_us if total_us else None,
         "source": "onnxruntime",
+        "input_dtype": facts.input_dtype,
+        "output_dtype": facts.output_dtype,
+        "input_shapes": facts.input_shapes,
+        "output_shapes": facts.output_shapes,
+        "origin": [source_node(name)],
+        "weight_bytes": facts.weight_bytes,
+        "bytes": facts.bytes,
+        "flops": facts.flops,
     }
-
-
-def _dtype(inputs: Any) -> str | None:  # noqa: ANN401 - any JSON value
-    """Return the type of the first input, in enginewatch's words; onnxruntime writes ``[{"float": [1, 3]}, ...]``."""
-    if not isinstance(inputs, list) or not inputs or not isinstance(inputs[0], dict) or not inputs[0]:
-        return None
-    kind = str(next(iter(inputs[0])))
-    return _DTYPES.get(kind, kind)

@@ -15,6 +15,7 @@ _DTYPES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\b(?:FP4|Float4|E2M1)", "fp4"),
         (r"\bE8M0", "e8m0"),
         (r"\b(?:FP32|Float32|Float)\b", "fp32"),
+        (r"\b(?:FP64|Float64|Double)\b", "fp64"),
         (r"\bINT8\b", "int8"),
         (r"\bINT4\b", "int4"),
         (r"\bINT32\b", "int32"),
@@ -26,6 +27,7 @@ _DTYPES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 """Words of ``Format/Datatype``: ``Row major linear FP16 format`` in 8.6, ``Half`` and the like in 10."""
 
 _BITS = {
+    "fp64": 64,
     "fp32": 32,
     "int32": 32,
     "int64": 64,

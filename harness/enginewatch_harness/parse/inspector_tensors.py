@@ -60,13 +60,14 @@ def _read(item: dict[str, Any]) -> Tensor:
     return Tensor(
         name=str(item.get("Name", "")),
         words=str(told) if told is not None else "",
-        shape=_shape(item.get("Dimensions")),
+        shape=read_shape(item.get("Dimensions")),
         told_format=told,
         told_shape=item.get("Dimensions"),
     )
 
 
-def _shape(value: Any) -> tuple[int, ...] | None:  # noqa: ANN401 - any JSON value
+def read_shape(value: Any) -> tuple[int, ...] | None:  # noqa: ANN401 - any JSON value
+    """Return dimensions, -1 where dynamic; ``None`` for what is no list of them."""
     if not isinstance(value, list) or not all(type(size) is int and -1 <= size <= MAX_INT64 for size in value):
         return None
     return tuple(value)
