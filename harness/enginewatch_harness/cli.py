@@ -23,6 +23,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "judge": ("enginewatch_ci.cli:judge", "Compare the newest session with the baseline and store the verdicts."),
     "gate": ("enginewatch_ci.cli:gate", "Decide whether a change may merge: exit code, Markdown, JUnit."),
     "accept": ("enginewatch_ci.cli:accept", "Make a session the baseline of its plan."),
+    "rollback": (
+        "enginewatch_harness.commands.rollback:rollback",
+        "Write the last good engine of a case into a folder, with all that it needs.",
+    ),
+    "engines": (
+        "enginewatch_harness.commands.engines:engines",
+        "List, explain, compare, check and prune built engines.",
+    ),
     "schedule": ("enginewatch_harness.commands.schedule:schedule", "Run a plan at its times, for as long as it runs."),
     "dashboard": ("enginewatch_dashboards.cli:dashboard", "Open the dashboard."),
     "demo": ("enginewatch_harness.commands.demo:demo", "Load recorded H200 runs and open the dashboard."),

@@ -18,7 +18,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from enginewatch_db import ids
-from enginewatch_db.errors import DiskFullError, StorageError
+from enginewatch_db.errors import DiskFullError, StorageError, StoreLockedError
 from enginewatch_db.model import EngineRecord, Json
 from enginewatch_db.workspace import Workspace
 
@@ -104,8 +104,8 @@ def folder_name(key: str, build_number: int = 0) -> str:
     return key if build_number == 0 else f"{key}.b{build_number}"
 
 
-def read_entry(folder: Path) -> Entry:
-    """Look at one folder of the cache, and hash its engine."""
+def read_entry(folder: Path, *, hashed: bool = True) -> Entry:
+    """Look at one folder of the cache; ``hashed`` reads the whole engine, else its size has to do."""
     size = size_of(folder)
     meta, path = folder / META, folder / ENGINE
     if folder.name.startswith(_TEMPORARY) or not meta.is_file():
@@ -116,27 +116,27 @@ def read_entry(folder: Path) -> Entry:
     except (ValidationError, OSError) as error:
         why = f"{META} cannot be read: {str(error).splitlines()[0]}"
         return Entry(folder=folder, state=State.UNREADABLE, record=None, size_bytes=size, why=why)
-    state, why_not = _compare(path, record)
+    state, why_not = _compare(path, record, hashed=hashed)
     return Entry(folder=folder, state=state, record=record, size_bytes=size, why=why_not)
 
 
-def _compare(path: Path, record: EngineRecord) -> tuple[State, str | None]:
+def _compare(path: Path, record: EngineRecord, *, hashed: bool) -> tuple[State, str | None]:
     if not path.exists():
         return State.MISSING, "the engine file is gone"
     found = size_of(path)
     if found != record.size_bytes:
         return State.ALTERED, f"the engine has {found} bytes, {record.size_bytes} were built"
-    if file_sha256(path) != record.engine_sha256:
+    if hashed and file_sha256(path) != record.engine_sha256:
         return State.ALTERED, f"the engine's checksum is not {record.engine_sha256[:16]}"
     return State.OK, None
 
 
-def entries(workspace: Workspace) -> tuple[Entry, ...]:
+def entries(workspace: Workspace, *, hashed: bool = True) -> tuple[Entry, ...]:
     """Return everything that lies in the cache; the folder of a builder that is at work is left out."""
     if not workspace.engines.is_dir():
         return ()
     folders = sorted(path for path in workspace.engines.iterdir() if path.is_dir() and not _at_work(path))
-    return tuple(read_entry(path) for path in folders)
+    return tuple(read_entry(path, hashed=hashed) for path in folders)
 
 
 def _at_work(folder: Path) -> bool:
@@ -220,6 +220,22 @@ def _unwritable(error: OSError, folder: Path) -> StorageError:
             remedy="free some space: `enginewatch engines prune --keep-last 1` says what the cache could give",
         )
     return StorageError(f"the engine cache {folder} cannot be written: {error.strerror}")
+
+
+def remove(workspace: Workspace, folder: Path) -> bool:
+    """Remove one folder of the cache; ``False`` where a builder has it. A kill on the way leaves an orphan, no half."""
+    try:
+        with workspace.lock(f"engines/{folder.name.rpartition(_TEMPORARY)[2]}", wait_s=0.0, busy="in use"):
+            if not folder.is_dir():
+                return False
+            aside = folder
+            if not folder.name.startswith(_TEMPORARY):
+                aside = folder.with_name(f"{_TEMPORARY}{os.getpid()}-{folder.name}")
+                folder.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+            return True
+    except StoreLockedError:
+        return False
 
 
 def keep_beside(target: Path, scratch: Path, timing_cache: Path | None) -> None:

@@ -115,6 +115,7 @@ def registered(record: EngineRecord, item: Prepared) -> EngineRecord:
     options = (backend(item.case.backend).engine_options(item.job) if item.job is not None else None) or {}
     # Only where the engine depends on them: an engine of any shape was not built for its first case's.
     shapes = dict(options.get("shapes") or {})
+    bound = item.case.bound
     return replace(
         record,
         details={KEY_OPTIONS: options, **record.details},
@@ -123,6 +124,7 @@ def registered(record: EngineRecord, item: Prepared) -> EngineRecord:
         backend=record.backend or item.case.backend,
         tool_version=record.tool_version or item.availability.version,
         device=record.device or item.device,
+        compute_capability=record.compute_capability or (bound.compute_capability if bound else None),
         precision=record.precision or item.case.precision,
         shapes=record.shapes or {name: list(dims) for name, dims in shapes.items()},
     )

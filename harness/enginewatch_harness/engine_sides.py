@@ -1,0 +1,187 @@
+"""One side of a comparison of engines: its layers and its measured time, from the store or from trtexec's exports."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+
+from enginewatch_ci.layers.facts import LayerFacts, layer_facts
+from enginewatch_db.connect import Reader
+from enginewatch_db.errors import UsageError
+from enginewatch_db.model import Json
+from enginewatch_db.workspace import Workspace
+from enginewatch_harness.engine_registry import Engine, find, matching, read_engines
+
+_ENDS = (".layers.json", ".profile.json", ".times.json", ".json")
+_LISTED = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """Layers of an engine, with what a person calls it.
+
+    Attributes:
+        name: Short, for the heading of a column.
+        source: Where the layers are from.
+        layers: In order of execution.
+        total_ns: Time of one inference without a profiler; ``None`` where it was not measured.
+        notes: What a reader must know.
+    """
+
+    name: str
+    source: str
+    layers: tuple[LayerFacts, ...]
+    total_ns: int | None
+    notes: tuple[str, ...] = ()
+
+
+def load_side(ref: str, workspace: Workspace) -> Side:
+    """Return the layers that ``ref`` names.
+
+    Args:
+        ref: An engine's or a run's id, ``SESSION:CASE``, or a file or folder with trtexec's exports.
+        workspace: Where the store is, for what is no path.
+
+    Raises:
+        UsageError: It names nothing, more than one thing, or something without layers.
+        MeasurementError: A file is damaged.
+        StorageError: There is no store.
+    """
+    path = Path(ref).expanduser()
+    if path.exists() or ref.endswith((".json", ".json.gz")):
+        return _from_files(path)
+    from enginewatch_harness.commands.db import open_reader
+
+    with open_reader(workspace) as reader:
+        return _from_store(ref, reader, workspace)
+
+
+def _from_files(given: Path) -> Side:
+    from enginewatch_harness.parse.trtexec_json import parse_profile
+    from enginewatch_harness.parse.trtexec_layers import layers_table, parse_layers
+
+    layers_path = _layers_file(given)
+    stem = layers_path.name.removesuffix(".gz").removesuffix("layers.json").rstrip(".")
+    profile_text = _beside(layers_path, stem, ("profile.json", "json"))
+    profile = parse_profile(profile_text) if profile_text is not None else None
+    table = layers_table(profile, parse_layers(_read(layers_path)))
+    notes = [] if profile is not None else [f"no {_named(stem, 'profile.json')} beside it, so its layers have no times"]
+    total_ns = _total_ns(layers_path, stem)
+    if total_ns is None:
+        notes.append(f"no {_named(stem, 'times.json')} beside it, so the measured total is unknown")
+    return Side(
+        name=stem or layers_path.parent.name,
+        source=str(layers_path),
+        layers=layer_facts(table.to_pylist()),
+        total_ns=total_ns,
+        notes=tuple(notes),
+    )
+
+
+def _layers_file(given: Path) -> Path:
+    if given.is_dir():
+        found = sorted([*given.glob("*layers.json"), *given.glob("*layers.json.gz")])
+        # A run's own folder has those of the profile beside those of the measurement: the same engine.
+        timed = [path for path in found if "profile" in path.name] or found
+        if len(timed) != 1:
+            listed = ", ".join(path.name for path in found[:_LISTED]) or "none"
+            raise UsageError(f"{given} has {len(found)} layer files ({listed})", remedy="give one NAME.layers.json")
+        return timed[0]
+    name = given.name.removesuffix(".gz")
+    stem = name
+    for end in _ENDS:
+        if name.endswith(end):
+            stem = name.removesuffix(end)
+            break
+    if name in ("layers.json", "profile.json", "times.json"):
+        stem = ""
+    for candidate in (given, *(given.with_name(_named(stem, "layers.json") + end) for end in ("", ".gz"))):
+        if candidate.is_file() and "layers.json" in candidate.name:
+            return candidate
+    raise UsageError(
+        f"there is no {given.with_name(_named(stem, 'layers.json'))}",
+        remedy="give trtexec's --exportLayerInfo file as NAME.layers.json, and --exportProfile's as NAME.profile.json",
+    )
+
+
+def _named(stem: str, end: str) -> str:
+    return f"{stem}.{end}" if stem else end
+
+
+def _beside(layers: Path, stem: str, ends: tuple[str, ...]) -> str | None:
+    for end in ends:
+        for path in (layers.with_name(_named(stem, end)), layers.with_name(_named(stem, end) + ".gz")):
+            if path.is_file() and path != layers:
+                return _read(path)
+    return None
+
+
+def _read(path: Path) -> str:
+    content = path.read_bytes()
+    return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8", errors="replace")
+
+
+def _total_ns(layers: Path, stem: str) -> int | None:
+    """Return the mean GPU compute time of one query: from the samples, else from the summary of the log."""
+    from enginewatch_harness.parse.trtexec_json import parse_times
+    from enginewatch_harness.parse.trtexec_log import parse_log
+
+    if (text := _beside(layers, stem, ("times.json",))) is not None:
+        return round(float(parse_times(text, warmup_ms=0.0).compute_ms.mean()) * 1e6)
+    log = _beside(layers, stem, ("stdout.log", "log"))
+    summary = parse_log(log.encode()).summary if log is not None else None
+    line = summary.latencies.get("GPU Compute Time") if summary is not None else None
+    return None if line is None or line.mean_ms is None else round(line.mean_ms * 1e6)
+
+
+def _from_store(ref: str, reader: Reader, workspace: Workspace) -> Side:
+    engines = read_engines(reader, workspace)
+    if ":" in ref:
+        run = _run_of_case(ref, reader, workspace)
+    else:
+        bare = ref.lower().replace("-", "")
+        runs = [] if len(bare) < 4 else _runs(reader, run=bare)
+        found = matching(engines, ref)
+        if found and runs:
+            raise UsageError(f"{ref!r} is the beginning of an engine's and of a run's id", remedy="give more of it")
+        if not found and len(runs) > 1:
+            listed = ", ".join(row["run_id"] for row in runs[:_LISTED])
+            raise UsageError(f"{ref!r} is ambiguous: {len(runs)} runs begin with it", remedy=f"give more of {listed}")
+        run = runs[0] if runs else _run_of_engine(find(engines, ref), reader)
+    rows = reader.rows("engines_layers", run=run["run_id"])
+    total = reader.rows("engines_total", engine=run["engine_sha256"], case=run["case_key"], session=run["session_id"])
+    total_ms = total[0]["gpu_ms"] if total[0]["gpu_ms"] is not None else total[0]["latency_ms"]
+    return Side(
+        name=f"{run['case_key']} {str(run['engine_sha256'] or run['run_id'])[:8]}",
+        source=f"run {run['run_id']}",
+        layers=layer_facts(rows),
+        total_ns=None if total_ms is None else round(total_ms * 1e6),
+    )
+
+
+def _runs(reader: Reader, **given: str) -> list[Json]:
+    return reader.rows("engines_layers_run", **{"engine": None, "run": None, "session": None, "case": None, **given})
+
+
+def _run_of_engine(engine: Engine, reader: Reader) -> Json:
+    found = _runs(reader, engine=engine.sha256)
+    if not found:
+        raise UsageError(
+            f"no run of engine {engine.title} has layers",
+            remedy="measure it with the backend's profile switched on (options = { profile = true })",
+        )
+    return found[0]
+
+
+def _run_of_case(ref: str, reader: Reader, workspace: Workspace) -> Json:
+    from enginewatch_ci.choose import choose_session
+
+    session_ref, _, case_key = ref.rpartition(":")
+    session = choose_session(workspace.root, session_ref)
+    found = _runs(reader, session=session.session_id, case=case_key)
+    if not found:
+        cases = sorted({row["case_key"] for row in _runs(reader, session=session.session_id)})
+        remedy = f"cases with layers: {', '.join(cases[:_LISTED])}" if cases else "none of its runs has layers"
+        raise UsageError(f"{ref!r}: session {session.title} has no layers of case {case_key!r}", remedy=remedy)
+    return found[0]
