@@ -20,6 +20,7 @@ from enginewatch_db.workspace import Workspace
 from enginewatch_harness.backends.llamacpp_options import LlamaCppOptions
 from enginewatch_harness.backends.openai_options import OpenAiOptions
 from enginewatch_harness.backends.ort_options import OrtOptions
+from enginewatch_harness.backends.tensorrt_options import TensorrtOptions
 from enginewatch_harness.backends.trtexec_options import TrtexecOptions
 from enginewatch_harness.cli import enginewatch
 from enginewatch_harness.plan_file import PlanFile
@@ -103,6 +104,7 @@ def options() -> str:
         ("onnxruntime", OrtOptions),
         ("llamacpp", LlamaCppOptions),
         ("trtexec", TrtexecOptions),
+        ("tensorrt", TensorrtOptions),
         ("openai", OpenAiOptions),
     )
     for name, kind in kinds:
