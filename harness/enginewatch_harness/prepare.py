@@ -11,6 +11,7 @@ from enginewatch_db.model import Failure
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness.backends.base import Availability, ChoosesDevice, Job
 from enginewatch_harness.engine_cache import engine_key, file_sha256
+from enginewatch_harness.input_data import resolve_data
 from enginewatch_harness.load.datasets import sha256_of
 from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.matrix import Case
@@ -89,7 +90,7 @@ def prepare(case: Case, *, plan: PlanFile, folder: Path, workspace: Workspace) -
         if not found.available:
             raise NotAvailableError(f"backend {case.backend!r} is not available: {found.why}", remedy=found.remedy)
         path, model_sha256 = _model_file(case.model, folder, workspace)
-        job = _job(case, plan, path, load)
+        job = _job(case, plan, folder, path, load)
         options = backend(case.backend).engine_options(job)
         key = None
         if options is not None and model_sha256 is not None:
@@ -147,8 +148,8 @@ def _model_file(model: ModelTable, folder: Path, workspace: Workspace) -> tuple[
     return path, file_sha256(path)
 
 
-def _job(case: Case, plan: PlanFile, path: Path, load: LoadSpec | None) -> Job:
-    options = dict(case.options)
+def _job(case: Case, plan: PlanFile, folder: Path, path: Path, load: LoadSpec | None) -> Job:
+    options = resolve_data(case.options, folder)
     if case.model.generate in BACKEND_GENERATORS:
         options["generate"] = case.model.generate
         options["model_seed"] = case.model.seed

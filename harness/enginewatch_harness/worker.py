@@ -11,10 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from enginewatch_db.errors import BackendError, EnginewatchError
-from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import Failure, Phase
 from enginewatch_harness import sentinel
-from enginewatch_harness.accuracy.check import check
+from enginewatch_harness.accuracy.check import Checked, check
 from enginewatch_harness.accuracy.compare import absent_accuracy
 from enginewatch_harness.backends.base import Context, Infers, Measurement, Profiles
 from enginewatch_harness.lean import leave_out_pandas
@@ -70,7 +69,12 @@ def _look_inside(order: WorkOrder, measurement: Measurement, context: Context) -
         context.enter(Phase.PROFILE)
         measurement = _with_profile(order, tool, measurement, context)
     if isinstance(tool, Infers):
-        measurement = replace(measurement, metrics=(*measurement.metrics, *_accuracy(order, tool, context)))
+        found = _accuracy(order, tool, context)
+        measurement = replace(
+            measurement,
+            metrics=(*measurement.metrics, *found.metrics),
+            notes=(*measurement.notes, *found.notes),
+        )
     return measurement
 
 
@@ -89,9 +93,9 @@ def _with_profile(order: WorkOrder, tool: Profiles, measurement: Measurement, co
     )
 
 
-def _accuracy(order: WorkOrder, tool: Infers, context: Context) -> tuple[MetricValue, ...]:
+def _accuracy(order: WorkOrder, tool: Infers, context: Context) -> Checked:
     if not order.accuracy:
-        return absent_accuracy(order.no_accuracy)
+        return Checked(metrics=absent_accuracy(order.no_accuracy))
     context.enter(Phase.ACCURACY)
     return check(tool, order.job, order.engine, order.engine_path, context)
 

@@ -24,7 +24,8 @@ def accuracy_metrics(outputs: Sequence[NDArray[Any]], reference: Sequence[NDArra
     """
     if [item.shape for item in outputs] != [item.shape for item in reference]:
         return absent_accuracy("the engine's outputs have other shapes than the fp32 model's")
-    got, want = _flatten(outputs), _flatten(reference)
+    numeric = [np.issubdtype(item.dtype, np.number) for item in reference]
+    got, want = _flatten(outputs, numeric), _flatten(reference, numeric)
     if got.size == 0:
         return absent_accuracy("the model has no numeric output")
     norm_got, norm_want = float(np.linalg.norm(got)), float(np.linalg.norm(want))
@@ -70,9 +71,9 @@ def not_finite(names: Sequence[str], outputs: Sequence[NDArray[Any]]) -> list[st
     return found
 
 
-def _flatten(arrays: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
-    numeric = [item.astype(np.float64).ravel() for item in arrays if np.issubdtype(item.dtype, np.number)]
-    return np.concatenate(numeric) if numeric else np.empty(0)
+def _flatten(arrays: Sequence[NDArray[Any]], numeric: Sequence[bool]) -> NDArray[np.float64]:
+    chosen = [item.astype(np.float64).ravel() for item, take in zip(arrays, numeric, strict=True) if take]
+    return np.concatenate(chosen) if chosen else np.empty(0)
 
 
 def _value(metric: str, value: float, n: int) -> MetricValue:

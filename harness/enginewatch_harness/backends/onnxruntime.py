@@ -22,7 +22,7 @@ from enginewatch_db.model import EngineRecord, Json, Phase
 from enginewatch_db.tables import conform
 from enginewatch_harness.accuracy.compare import not_finite
 from enginewatch_harness.backends.base import Availability, Context, Job, Measurement, Profiled
-from enginewatch_harness.backends.ort_convert import Conversion, convert, load_model
+from enginewatch_harness.backends.ort_convert import Conversion, calibration_of, convert, load_model
 from enginewatch_harness.backends.ort_errors import translated
 from enginewatch_harness.backends.ort_graph import read_graph
 from enginewatch_harness.backends.ort_inputs import index_bounds, input_specs, make_inputs, resolve_shapes
@@ -66,8 +66,7 @@ class OnnxRuntimeBackend:
             built["quantize_ops"] = list(options.quantize_ops)
         if job.precision == "int8":
             built |= {
-                "calibration_samples": options.calibration_samples,
-                "calibration_seed": options.calibration_seed,
+                **calibration_of(options).identity(),
                 "per_channel": options.per_channel,
                 # The batch is left out where it can be: the calibration sets a dynamic one to 1.
                 "calibration_shapes": {name: list(dims[1:]) for name, dims in job.shapes.items()},

@@ -23,8 +23,9 @@ class OrtOptions:
         accuracy: Compare the output with the fp32 model's after measuring.
         calibration_samples: Seeded inputs that the static int8 calibration sees.
         calibration_seed: Seed of these inputs.
-        calibration_data: Inputs to calibrate with instead: an ``.npz`` or a folder (``graph_precision.arrays``).
+        calibration_data: Inputs to calibrate with instead: an ``.npz`` or a folder (``input_data``).
         accuracy_data: Inputs to take the accuracy on instead of seeded ones: an ``.npz`` or a folder.
+        accuracy_batches: Batches of ``accuracy_data`` that the accuracy is taken on, at most.
         per_channel: Quantise weights per channel (static int8).
         quantize_ops: Operators to quantise; empty: the default of the precision.
         profile: Time nodes with onnxruntime's profiler, in a session of its own after measuring.
@@ -40,6 +41,7 @@ class OrtOptions:
     calibration_seed: int = 0
     calibration_data: str | None = None
     accuracy_data: str | None = None
+    accuracy_batches: int = 8
     per_channel: bool = True
     quantize_ops: tuple[str, ...] = ()
     profile: bool = True
@@ -73,6 +75,7 @@ def parse_options(options: Json) -> OrtOptions:
         calibration_seed=read.integer(options, "calibration_seed", default.calibration_seed, low=0),
         calibration_data=read.optional_text(options, "calibration_data"),
         accuracy_data=read.optional_text(options, "accuracy_data"),
+        accuracy_batches=read.integer(options, "accuracy_batches", default.accuracy_batches, low=1),
         per_channel=read.flag(options, "per_channel", default.per_channel),
         quantize_ops=read.names(options, "quantize_ops"),
         profile=read.flag(options, "profile", default.profile),

@@ -13,8 +13,8 @@ from enginewatch_harness.backends.ort_inputs import calibration_shapes, index_bo
 from enginewatch_harness.backends.ort_inputs import resolve_shapes as resolve
 from enginewatch_harness.backends.ort_options import OrtOptions
 from enginewatch_harness.backends.ort_session import open_session
-from enginewatch_harness.graph_precision.arrays import Arrays, data_sha256, read_samples
 from enginewatch_harness.graph_precision.load import load_model
+from enginewatch_harness.input_data import Arrays, data_sha256, read_samples
 
 GRAPH_TOOLS = ("auto", "builtin", "modelopt")
 """Who puts the precision into the graph; ``auto``: ModelOpt where it is installed."""
@@ -32,7 +32,7 @@ class Calibration:
     Attributes:
         samples: Inputs that the calibration sees; at most so many of ``data``.
         seed: Seed of generated inputs.
-        data: A user's inputs instead: an ``.npz`` or a folder (see ``arrays``); ``None``: generated ones.
+        data: A user's inputs instead: an ``.npz`` or a folder (see ``input_data``); ``None``: generated ones.
         per_channel: Quantise weights per channel.
         operators: Operators to quantise; empty: the default of the precision.
         block_size: Weights that share a scale (int4); fp4 always has 16, by its definition.

@@ -14,9 +14,9 @@ import onnx
 from enginewatch_harness.backends.ort_errors import translated
 from enginewatch_harness.backends.ort_options import OrtOptions
 from enginewatch_harness.backends.ort_session import open_session
-from enginewatch_harness.graph_precision.arrays import Arrays
 from enginewatch_harness.graph_precision.load import load_model, save_model
 from enginewatch_harness.graph_precision.order import sort_nodes
+from enginewatch_harness.input_data import Arrays
 
 STATIC_INT8_OPS = ("Conv", "Gemm", "MatMul", "MaxPool", "AveragePool", "GlobalAveragePool")
 """Where the arithmetic is, and the pooling between: normalisations and activations keep fp32, for accuracy."""

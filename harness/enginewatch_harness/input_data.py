@@ -15,10 +15,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enginewatch_db.errors import BackendError, PlanError
+from enginewatch_db.model import Json
 from enginewatch_harness.backends.ort_inputs import InputSpec, numpy_type
 from enginewatch_harness.engine_cache import file_sha256
 
 Arrays = dict[str, NDArray[Any]]
+
+OPTIONS = ("calibration_data", "accuracy_data")
+"""Options of a plan that name such data."""
+
+
+def resolve_data(options: Json, folder: Path) -> Json:
+    """Return options with the paths of ``OPTIONS`` made absolute.
+
+    Args:
+        options: Options of a case, as the plan spells them.
+        folder: The plan's folder, to which paths are relative.
+
+    Raises:
+        PlanError: A path is no string, or nothing lies there.
+    """
+    found = {name: options[name] for name in OPTIONS if name in options}
+    for name, value in found.items():
+        if not isinstance(value, str) or not value:
+            raise PlanError(f"option {name} = {value!r} must be a path", remedy="correct options in the plan")
+        data_files((folder / value).absolute(), name)
+    return {**options, **{name: str((folder / value).absolute()) for name, value in found.items()}}
 
 
 def data_files(path: Path, option: str) -> list[Path]:
