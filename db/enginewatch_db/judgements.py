@@ -48,6 +48,26 @@ def store(
         connection.execute("COMMIT")
 
 
+def store_speedups(workspace: Workspace | Path, session_id: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Replace the speed-ups of a session, in one transaction.
+
+    Args:
+        workspace: The folder of the store.
+        session_id: The session.
+        rows: Case, reference case, metric, speed-up, ends of its interval, repeats behind it.
+
+    Raises:
+        StorageError: As ``connect.writer``.
+    """
+    place = workspace if isinstance(workspace, Workspace) else Workspace(workspace.absolute())
+    with writer(place) as connection:
+        connection.execute("BEGIN")
+        connection.execute("DELETE FROM speedups WHERE session_id = ?", [session_id])
+        for row in rows:
+            connection.execute("INSERT INTO speedups VALUES (?, ?, ?, ?, ?, ?, ?, ?, now())", [session_id, *row])
+        connection.execute("COMMIT")
+
+
 def _verdict_row(session_id: str, baseline_session: str | None, item: Comparison) -> list[object]:
     effect = item.effect
     return [

@@ -121,6 +121,15 @@ class ScheduleTable(_Table):
         return self
 
 
+class SpeedupTable(_Table):
+    """``[speedup]``: what the cases of a session are compared with."""
+
+    reference: str = Field(
+        pattern=r"^[a-z0-9_]+/[a-z0-9_]+$",
+        description="backend/precision of the reference case of each workload, batch or load, and device.",
+    )
+
+
 class ExcludeTable(_Table):
     """``[[exclude]]``: leave out the cases that match every given key."""
 
@@ -151,9 +160,18 @@ class PlanFile(_Table):
     measure: MeasureTable = Field(default_factory=MeasureTable)
     collector: CollectorTable = Field(default_factory=CollectorTable)
     schedule: ScheduleTable | None = None
+    speedup: SpeedupTable | None = None
     model: list[ModelTable] = Field(min_length=1)
     workload: list[WorkloadTable] = Field(min_length=1)
     exclude: list[ExcludeTable] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _reference_is_run(self) -> PlanFile:
+        if self.speedup is not None:
+            backend, _, precision = self.speedup.reference.partition("/")
+            if not any(backend in item.backends and precision in item.precisions for item in self.workload):
+                raise ValueError(f"speedup.reference = {self.speedup.reference!r} is no case of any workload")
+        return self
 
 
 def load_plan(path: Path) -> tuple[PlanFile, str]:

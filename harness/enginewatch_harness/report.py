@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import JustifyMethod
 
     from enginewatch_ci.judgement import Judgement
+    from enginewatch_ci.speedup import Speedup
     from enginewatch_harness.session_request import SessionOutcome
 
 COLUMNS = {
@@ -174,6 +176,7 @@ def closing(workspace: Workspace, outcome: SessionOutcome, judged: Judgement | N
         said.add((failure.code, failure.message))
         place = "" if failure.message.startswith(record.case_key) else f"{record.case_key}: "
         lines.append(f"{place}{failure.message}" + (f" → {failure.remedy}" if failure.remedy else ""))
+    lines += speedup_lines(outcome.records)
     counting = counting_line(outcome.records)
     lines += [counting] if counting else []
     lines += reason_lines(outcome.records)
@@ -185,6 +188,36 @@ def closing(workspace: Workspace, outcome: SessionOutcome, judged: Judgement | N
         f"stored in {workspace.root}; look at it with `enginewatch dashboard`, ask it with `enginewatch db query`"
     )
     return lines
+
+
+def session_speedups(records: Sequence[RunRecord]) -> tuple[Speedup, ...]:
+    """Return the speed-ups of a session's cases over their reference, as they are stored at judging."""
+    from enginewatch_ci.speedup import Measured, speedups
+
+    runs = [
+        Measured(
+            case_key=record.case_key,
+            repeat=record.repeat,
+            identity=asdict(record.identity),
+            metrics={item.metric: item for item in record.metrics},
+        )
+        for record in records
+        if record.valid
+    ]
+    reference = next((record.session.get("speedup_reference") for record in records), None)
+    return speedups(runs, reference)
+
+
+def speedup_lines(records: Sequence[RunRecord]) -> list[str]:
+    """Return one line for each case that has a reference: how many times faster, by its leading metric."""
+    said: dict[str, str] = {}
+    for item in session_speedups(records):
+        if item.case_key not in said:
+            interval = "" if item.ci_low is None else f" [{item.ci_low:.3g}, {item.ci_high:.3g}]"
+            said[item.case_key] = (
+                f"{item.case_key}: {item.speedup:.3g}x{interval} the speed of {item.reference_case_key} ({item.metric})"
+            )
+    return list(said.values())
 
 
 def as_json(outcome: SessionOutcome, judged: Judgement | None) -> dict[str, Any]:
@@ -215,4 +248,5 @@ def as_json(outcome: SessionOutcome, judged: Judgement | None) -> dict[str, Any]
         "left_for_another_host": outcome.left,
         "sentence": judged.sentence if judged else None,
         "cases": cases,
+        "speedups": [asdict(item) for item in session_speedups(outcome.records)],
     }

@@ -90,6 +90,7 @@ def _begin(
         "left_for_another_host": left,
         "device": request.device or request.plan.device,
         "inject": request.inject,
+        "speedup_reference": request.plan.speedup.reference if request.plan.speedup else None,
         **provenance.git_facts(folder),
     }
     return Journal.begin(workspace, ids.new_run_id(), request.plan.name, session)

@@ -32,3 +32,7 @@ CREATE TABLE good_engines (plan_name VARCHAR NOT NULL, case_key VARCHAR NOT NULL
 CREATE TABLE speedups (session_id UUID NOT NULL, case_key VARCHAR NOT NULL, reference_case_key VARCHAR NOT NULL,
   metric VARCHAR NOT NULL, speedup DOUBLE NOT NULL, ci_low DOUBLE, ci_high DOUBLE, n INTEGER NOT NULL,
   computed_at TIMESTAMPTZ NOT NULL);
+CREATE VIEW v_speedups AS
+  SELECT u.session_id, se.label AS session_label, se.plan_name, se.started_at, u.case_key, u.reference_case_key,
+    u.metric, u.speedup, u.ci_low, u.ci_high, u.n, u.computed_at
+  FROM speedups u JOIN sessions se USING (session_id);
