@@ -53,8 +53,9 @@ def align(base: Sequence[LayerFacts], cand: Sequence[LayerFacts]) -> tuple[Align
     operations that it does, where both engines have as many layers with the same: exporters number nodes anew when a
     graph is quantised.
     """
-    served = {Base: _served(base), Candidate: _served(cand)}
-    items: list[Item] = [(side, layer) for side, layers in ((Base, base), (Candidate, cand)) for layer in layers]
+    ordered = [sorted(layers, key=lambda layer: layer.index) for layers in (base, cand)]
+    served = {side: _served(layers) for side, layers in enumerate(ordered)}
+    items: list[Item] = [(side, layer) for side, layers in enumerate(ordered) for layer in layers]
     joined = _Groups(items)
     free = [item for item in items if item[1].index not in served[item[0]]]
     _join_by_origin(joined, [item for item in free if _nodes(item[1])])
