@@ -10,8 +10,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from enginewatch_db import ids
-from enginewatch_db.errors import BackendError, MeasurementError, NotAvailableError, PlanError
+from enginewatch_db.errors import BackendError, NotAvailableError
 from enginewatch_db.model import EngineRecord, Json, Phase
 from enginewatch_db.validity import Reason
 from enginewatch_harness.backends.base import Availability, Context, Job, Measurement
@@ -24,6 +23,14 @@ from enginewatch_harness.backends.trtllm_command import (
     llm_config,
 )
 from enginewatch_harness.backends.trtllm_dataset import dataset_lines
+from enginewatch_harness.backends.trtllm_engine import (
+    build_reasons,
+    check_engine,
+    engine_record,
+    is_engine,
+    read_model,
+    require_precision,
+)
 from enginewatch_harness.backends.trtllm_find import BENCH, BUILD, TrtllmTool, find_tool
 from enginewatch_harness.backends.trtllm_options import TrtllmOptions, parse_options
 from enginewatch_harness.backends.trtllm_results import (
@@ -36,12 +43,9 @@ from enginewatch_harness.backends.trtllm_results import (
     read_report,
     reasons_of,
 )
-from enginewatch_harness.engine_cache import file_sha256, size_of
 from enginewatch_harness.importers.trtllm_text import has_report
 from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.load.synthetic import context_tokens
-from enginewatch_harness.parse.trtllm_build import parse_build
-from enginewatch_harness.parse.trtllm_config import CONFIG, HF_QUANT, ModelConfig, parse_config, parse_hf_quant
 from enginewatch_harness.parse.trtllm_failures import failure, last_words
 from enginewatch_harness.parse.trtllm_quant import Quantisation, unrealised
 from enginewatch_harness.process import ToolResult, run_tool
@@ -76,7 +80,7 @@ class TrtllmBackend:
         options = parse_options(job.options)
         if job.load is not None:
             check_load(job.load, options)
-        if not options.builds or _is_engine(job.model_path):
+        if not options.builds or is_engine(job.model_path):
             return None
         return {
             "max_seq_len": options.max_seq_len or _tokens(job.load),
@@ -96,7 +100,7 @@ class TrtllmBackend:
         """
         options = parse_options(job.options)
         tool = find_tool(BUILD, options.trtllm_build)
-        _require_precision(job, options, _read_model(job.model_path))
+        require_precision(job, read_model(job.model_path))
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp").absolute()
         command = build_command(
             tool.path,
@@ -109,7 +113,7 @@ class TrtllmBackend:
         try:
             result = _run(command, _folder(context), BUILD, options.build_timeout_s)
             log = _text(result)
-            record = _engine_record(temporary, target, log, result, tool, what)
+            record = engine_record(temporary, target, log, result, tool, what)
             temporary.replace(target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -134,9 +138,9 @@ class TrtllmBackend:
         check_load(job.load, options)
         tool = find_tool(BENCH, options.trtllm_bench)
         engine_dir = engine_path or (job.model_path if options.builds else None)
-        config = _read_model(engine_dir or job.model_path)
-        _check_engine(job, options, config, tool)
-        _require_precision(job, options, config)
+        config = read_model(engine_dir or job.model_path)
+        check_engine(job, options, config, tool)
+        require_precision(job, config)
         files = _files(_folder(context))
         count = options.requests(job.load.concurrency, job.load.requests)
         lines = dataset_lines(
@@ -148,7 +152,7 @@ class TrtllmBackend:
         result = _run(command, _folder(context), BENCH, options.run_timeout_s)
         ended_ns = time.monotonic_ns()
         log = _text(result)
-        reasons = _judge(result, files, log, job.case_key)
+        reasons = (*_judge(result, files, log, job.case_key), *build_reasons(engine))
         bench = read_bench(
             read_report(read_optional(files.report), log),
             read_optional(files.requests),
@@ -232,118 +236,6 @@ def _prepare(files: BenchFiles, lines: Iterable[str], config: Json) -> None:
 
 def _tokens(load: LoadSpec | None) -> int:
     return EXTRA_TOKENS + (context_tokens(load) if load is not None else 0)
-
-
-def _is_engine(path: Path) -> bool:
-    config = path / CONFIG
-    return config.is_file() and any(path.glob("rank*.engine"))
-
-
-def _read_model(path: Path) -> ModelConfig | None:
-    """Return what a local folder says; ``None`` for a model that is only named.
-
-    Raises:
-        BackendError: There is a folder without a readable ``config.json``.
-    """
-    if not path.is_dir():
-        return None
-    text = read_optional(path / CONFIG)
-    if text is None:
-        raise BackendError(f"{path} has no {CONFIG}", code="model_missing", remedy="check the model's path in the plan")
-    return parse_config(text, str(path / CONFIG))
-
-
-def _quantisation(path: Path, config: ModelConfig) -> Quantisation:
-    beside = read_optional(path / HF_QUANT) if config.kind == "hf" else None
-    return (parse_hf_quant(beside, config.quantisation) if beside else None) or config.quantisation
-
-
-def _require_precision(job: Job, options: TrtllmOptions, config: ModelConfig | None) -> None:
-    """Refuse a checkpoint of another precision before hours are spent on it."""
-    if config is None:
-        return
-    found = config.quantisation if config.kind == "engine" else _quantisation(job.model_path, config)
-    differs = unrealised(job.precision, None, found)
-    if differs is not None:
-        raise BackendError(
-            f"{job.model_name}: {differs}",
-            code="unsupported_precision",
-            remedy=f'quantise the checkpoint to {job.precision}, or set precisions = ["best"] to measure it as it is',
-        )
-
-
-def _check_engine(job: Job, options: TrtllmOptions, config: ModelConfig | None, tool: TrtllmTool) -> None:
-    if not options.builds:
-        if config is not None and config.kind != "hf":
-            raise PlanError(
-                f"model {job.model_name!r} is a TensorRT-LLM {config.kind}, which {options.engine!r} cannot load",
-                remedy='set options.engine = "tensorrt", or give the Hugging Face folder',
-            )
-        return
-    if config is None or config.kind != "engine":
-        raise BackendError(
-            f"{job.case_key}: there is no engine to run", code="model_missing", remedy="build it, or correct the path"
-        )
-    if config.version is not None and tool.version is not None and config.version != tool.version:
-        raise BackendError(
-            f"the engine was built by TensorRT-LLM {config.version}, and {tool.version} is here",
-            code="version_mismatch",
-            remedy="build it again with this version, or use the one that built it",
-        )
-    if config.world_size != options.tp * options.pp:
-        raise BackendError(
-            f"the engine is cut for {config.world_size} GPUs, and options say tp = {options.tp}, pp = {options.pp}",
-            code="shape_outside_profile",
-            remedy="correct tp and pp in the plan's options",
-        )
-
-
-def _engine_record(
-    folder: Path, target: Path, log: str, result: ToolResult, tool: TrtllmTool, what: str
-) -> EngineRecord:
-    ranks = sorted(folder.glob("rank*.engine"))
-    text = read_optional(folder / CONFIG)
-    told = parse_build(log)
-    if not ranks or text is None or (result.returncode != 0 and told.total_s is None):
-        raise failure(log, result.returncode, what=what, tool=BUILD, otherwise="build_failed")
-    config = parse_config(text, f"{what}: {CONFIG}")
-    if len(ranks) != config.world_size or any(rank.stat().st_size == 0 for rank in ranks):
-        raise MeasurementError(
-            f"{what}: {BUILD} wrote {len(ranks)} engines for {config.world_size} GPUs, or an empty one",
-            code="build_failed",
-            remedy="read its log in the run's folder",
-        )
-    reasons = [] if result.returncode == 0 else ["teardown_crash"]
-    found = config.quantisation
-    return EngineRecord(
-        engine_key=target.name,
-        engine_sha256=file_sha256(folder),
-        path=target.name,
-        size_bytes=size_of(folder),
-        cached=False,
-        build_time_s=result.duration_s,
-        realised_precision=found.said,
-        fingerprint=ids.content_id(
-            {"architecture": config.architecture, "build": config.build, "plugins": config.plugins}
-            | {"quantisation": [found.algo, found.kv_cache, found.dtype], "mapping": config.mapping},
-            "trtllm-engine/v1",
-        ),
-        tool_version=config.version or told.version or tool.version,
-        compute_capability=told.compute_capability,
-        peak_host_mem_mib=told.peak_host_mem_mib,
-        details={
-            "quant_algo": found.algo,
-            "kv_cache": found.kv_cache,
-            "dtype": found.dtype,
-            "architecture": config.architecture,
-            "world_size": config.world_size,
-            "build_config": config.build,
-            "plugins": config.plugins,
-            "log": told.details(),
-            "ranks_bytes": [rank.stat().st_size for rank in ranks],
-            "reasons": reasons,
-        },
-    )
 
 
 def _judge(result: ToolResult, files: BenchFiles, log: str, what: str) -> tuple[Reason, ...]:
