@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from enginewatch_collector.backends.nvml_devices import GpuDevice
@@ -178,3 +181,10 @@ def test_a_process_sees_the_device_alone():
 )
 def test_which_cases_run_on_a_gpu(backend, options, expected):
     assert uses_gpu(backend, options) is expected
+
+
+def test_the_plan_of_the_docs_has_the_keys_that_they_say():
+    text = (Path(__file__).parents[2] / "docs" / "plan.md").read_text(encoding="utf-8")
+    (block,) = [block for block in re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL) if '"fleet"' in block]
+    cases = expand(parse_plan(block.encode(), "docs/plan.md"), ("trtexec",), uses_gpu=lambda *_: True)
+    assert keys(cases) == ["resnet/trtexec/fp16/b8/h200", "resnet/trtexec/fp16/b8/h200-mig-1g.18gb"]
