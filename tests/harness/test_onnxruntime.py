@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from enginewatch_db.errors import FAILURE_CODES, BackendError, PlanError
 from enginewatch_db.model import Phase
 from enginewatch_db.tables import LATENCY_SAMPLES, LAYERS
+from enginewatch_harness.accuracy.check import check
 from enginewatch_harness.backends.base import Context, Job
 from enginewatch_harness.backends.onnxruntime import OnnxRuntimeBackend
 from enginewatch_harness.models import input_shapes, write_model
@@ -104,12 +105,17 @@ def test_build_and_measure(kind, precision, models, tmp_path, surroundings):
         "graph_optimization": "all",
         "io_binding": True,
     }
-    accuracy = {metric.metric: metric.value for metric in result.metrics}
+    assert {metric.metric for metric in result.metrics} == {"load_time_s"}
+    assert result.metrics[0].value > 0
+    assert set(result.tables) == {"latency_samples"}, "nothing untimed is mixed into the measurement"
+
+    found = check(BACKEND, job, record, tmp_path / "engine", context).metrics
+    accuracy = {metric.metric: metric.value for metric in found}
     limit = {"fp32": 1e-5, "fp16": 5e-3, "int8": 0.2, "int8_dynamic": 0.2}[precision]
     assert 0 <= accuracy["output_rel_l2"] < limit
     assert accuracy["output_cosine"] > 0.98
     assert accuracy["output_max_abs"] >= 0
-    assert accuracy["load_time_s"] > 0
+    assert 50 <= accuracy["output_top1_agreement_pct"] <= 100
 
 
 @pytest.mark.parametrize(
@@ -204,7 +210,7 @@ def test_progress_is_reported_between_samples(models, surroundings):
 def test_profile_has_a_row_per_node(models, tmp_path, context):
     job = make_job(models / "transformer_tiny.onnx", "transformer_tiny")
     BACKEND.build(job, tmp_path / "engine", context)
-    layers = BACKEND.profile(job, tmp_path / "engine", context)
+    layers = BACKEND.profile(job, None, tmp_path / "engine", context).tables["layers"]
     assert layers.schema == LAYERS
     assert {"MatMul", "LayerNormalization"} <= set(layers["layer_type"].to_pylist())
     assert set(layers["calls"].to_pylist()) == {21}
@@ -345,9 +351,18 @@ def test_options_of_a_sibling_backend_are_passed_over(models):
     assert BACKEND.engine_options(job)["provider"] == "CPUExecutionProvider"
 
 
-def test_accuracy_can_be_switched_off(models, context):
-    path = models / "convnet_tiny.onnx"
-    result = BACKEND.measure(make_job(path, "convnet_tiny", options={"accuracy": False}), None, path, context)
-    absent = {metric.metric: metric.absent_reason for metric in result.metrics if metric.value is None}
-    assert set(absent) == {"output_rel_l2", "output_max_abs", "output_cosine"}
-    assert all("accuracy = false" in why for why in absent.values())
+def test_calibration_data_is_part_of_the_engine(models, tmp_path, context):
+    path = models / "transformer_tiny.onnx"
+    data = tmp_path / "data.npz"
+    keys, shas = [], []
+    for scale in (1, 5):
+        np.savez(data, hidden_states=np.random.default_rng(0).standard_normal((4, 8, 32)) * np.float32(scale))
+        job = make_job(path, "transformer_tiny", "int8", options={"calibration_data": str(data)})
+        keys.append(BACKEND.engine_options(job))
+        shas.append(BACKEND.build(job, tmp_path / f"{scale}", context).engine_sha256)
+    assert keys[0] != keys[1]
+    assert shas[0] != shas[1]
+    assert str(tmp_path) not in str(keys), "the content counts, not where it lies"
+    plain = BACKEND.engine_options(make_job(path, "transformer_tiny", "int8"))
+    assert plain["calibration_seed"] == 0
+    assert "calibration_data" not in plain

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from enginewatch_db.errors import FAILURE_CODES, MeasurementError
-from enginewatch_harness.backends import ort_loop
 from enginewatch_harness.accuracy.compare import accuracy_metrics, not_finite
+from enginewatch_harness.backends import ort_loop
 from enginewatch_harness.backends.ort_bf16 import convert_to_bf16
 from enginewatch_harness.backends.ort_errors import classify, shorten
 from enginewatch_harness.backends.ort_graph import read_graph
@@ -118,7 +118,7 @@ def test_accuracy_by_hand():
 
 def test_other_shapes_are_not_compared():
     found = accuracy_metrics([np.zeros(2)], [np.zeros(3)])
-    assert [metric.value for metric in found] == [None] * 3
+    assert [metric.value for metric in found] == [None] * 4
     assert "other shapes" in found[0].absent_reason
 
 
