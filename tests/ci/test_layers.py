@@ -148,6 +148,14 @@ def test_a_node_that_many_layers_mention_does_not_join_them():
     assert len(align(base, cand)) == 2
 
 
+def test_nodes_that_an_exporter_counted_anew_link_nothing_that_has_a_better_name():
+    base = engine(("x", "Conv", 1, ("layer1.weight", "Conv_5")), ("y", "Conv", 2, ("layer2.weight", "Conv_9")))
+    cand = engine(("x", "Conv", 3, ("layer1.weight", "Conv_9")), ("y", "Conv", 4, ("layer2.weight", "Conv_17")))
+    assert [(group.base[0].name, group.cand[0].name) for group in align(base, cand)] == [("x", "x"), ("y", "y")]
+    same = align(engine(("x", "Conv", 1, ("Conv_5",))), engine(("z", "Conv", 1, ("Conv_5",))))
+    assert len(same) == 1
+
+
 def test_conversions_go_with_the_layer_that_they_serve():
     base = engine(("conv", "Conv", 10, "c", ("x",), ("y",)), ("pool", "Pool", 3, "p", ("y",), ("z",)))
     cand = engine(

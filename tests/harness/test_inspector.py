@@ -135,7 +135,7 @@ def test_tensorrt_10_with_compiled_layers():
     assert gelu.cost.flops == 1024 * 3072 * 4
     assert (attention.input_dtype, attention.cost.flops) == ("bf16", None)
     assert attention.cost.flops_reason == "no formula fits kgen"
-    assert realised_precision(layers) == "fp16"
+    assert realised_precision(layers) == "bf16+fp16"
 
 
 def test_tensorrt_11_may_tell_format_and_datatype_apart():

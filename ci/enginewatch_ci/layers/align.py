@@ -18,10 +18,13 @@ _SERVES = re.compile(r"^Reformatting CopyNode for (?:Input|Output) Tensor \d+ to
 _INTERNAL = re.compile(r"^\(Unnamed Layer\*|^Reformatted (?:In|Out)put Tensor \d+ to |^_+my[el]|^_myl|_myl\d+_\d+$")
 """Names of tensors that the builder made up: another build may give the same name to something else."""
 
-_HELPER_NODE = re.compile(
-    r"(?:Quantize|Dequantize)Linear|(?:^|[/_.])Cast(?:_\d+)?$|InsertedPrecisionFreeCast|_cast\d*$"
+_WEAK_NODE = re.compile(
+    r"(?:Quant|Dequant)izeLinear|(?:^|[/_.])Cast(?:_\d+)?$|InsertedPrecisionFreeCast|_cast\d*$|^[A-Z][A-Za-z]*_\d+$"
 )
-"""Nodes that another precision has or lacks: two layers that share only such a node do not do the same work."""
+"""Nodes that another precision has or lacks, and those that an exporter only counted (``Conv_12``).
+
+Two layers that share nothing else do not need to do the same work: a quantised graph is counted anew.
+"""
 
 _BUILD_NUMBER = re.compile(r"_myl\d+_\d+$")
 
@@ -83,9 +86,9 @@ def _order(group: Aligned) -> tuple[float, float]:
 
 
 def _nodes(layer: LayerFacts) -> frozenset[str]:
-    """Return the source nodes that say what a layer does; its helpers where it has nothing else."""
+    """Return the source nodes that say what a layer does; weak ones where it has nothing else."""
     every = frozenset(layer.origin)
-    return frozenset(name for name in every if not _HELPER_NODE.search(name)) or every
+    return frozenset(name for name in every if not _WEAK_NODE.search(name)) or every
 
 
 def _join_by_origin(joined: _Groups, items: Sequence[Item]) -> None:

@@ -18,6 +18,10 @@ from enginewatch_harness.parse.trtexec_json import LayerTime, Profile
 __all__ = ["Layer", "fingerprint", "layers_table", "parse_layers", "realised_precision"]
 
 _COMPUTE = re.compile(r"conv|gemm|matmul|matrixmultiply|matrix_multiply|attention|mha|rnn", re.IGNORECASE)
+_COMPILED = frozenset(("kgen", "fusion"))
+_COMPILED_COMPUTE = re.compile(r"gemm|mha|matmul|conv|(?:_|myl_)Fc", re.IGNORECASE)
+"""Kernels of TensorRT's compiler, of which only the name tells that they multiply: ``_gemm_mha_v2_myl0_3``."""
+
 _NOT_COMPUTE = re.compile(r"reformat|shuffle|constant|noop", re.IGNORECASE)
 
 
@@ -48,7 +52,8 @@ def realised_precision(layers: Sequence[Layer], profile: Profile | None = None) 
 
 def _compute_dtype(layer: Layer) -> str | None:
     kind = layer.layer_type or ""
-    if not _COMPUTE.search(kind) or _NOT_COMPUTE.search(kind) or layer.input_dtype is None:
+    computes = _COMPILED_COMPUTE.search(layer.name) if kind in _COMPILED else _COMPUTE.search(kind)
+    if not computes or _NOT_COMPUTE.search(kind) or layer.input_dtype is None:
         return None
     return "tf32" if layer.input_dtype == "fp32" and "tf32" in (layer.tactic or "").lower() else layer.input_dtype
 
