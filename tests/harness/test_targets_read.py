@@ -18,7 +18,7 @@ from enginewatch_harness.targets import extensions, gpu, precision, prometheus, 
 from enginewatch_harness.targets.failures import diagnose, last_words
 from enginewatch_harness.targets.identify import identify
 from enginewatch_harness.targets.probe import Reply
-from enginewatch_harness.targets.profiles import PROFILES, Launch, command_line, own_command
+from enginewatch_harness.targets.profiles import PROFILES, Launch, command_line, own_command, wants_config
 from enginewatch_harness.targets.samples import Seen, to_table, understand
 from enginewatch_harness.targets.scrape import Scrape, read, write
 from enginewatch_harness.targets.summary import METRIC_KEYS, summarise_server
@@ -152,12 +152,25 @@ def test_the_recorded_log_of_vllm_tells_its_precision():
         ("llamacpp", "print_info: file type   = Q4_0", "q4_0"),
         ("llamacpp", "print_info: file type   = all F32", "fp32"),
         ("trtllm", "quant_config=QuantConfig(quant_algo=<QuantAlgo.FP8: 'FP8'>, x)", "fp8"),
+        ("trtllm", "quant_algo=<QuantAlgo.W4A16_AWQ: 'W4A16_AWQ'>", "int4"),
+        ("trtllm", "quant_algo=NVFP4, kv_cache_quant_algo=FP8", "fp4"),
     ],
 )
 def test_logs_tell_the_precision_of_the_weights(family, log, expected):
     found = precision.from_log(family, log)
     assert found is not None
     assert found.precision == expected
+
+
+def test_an_unquantised_trtllm_says_none_and_tells_nothing():
+    assert precision.from_log("trtllm", "quant_config=QuantConfig(quant_algo=None, kv_cache_quant_algo=None)") is None
+
+
+def test_modelopt_tells_the_precision_beside_the_checkpoint():
+    found = precision.from_hf_quant('{"quantization": {"quant_algo": "W4A16_AWQ", "kv_cache_quant_algo": "FP8"}}')
+    assert found is not None
+    assert (found.precision, found.where) == ("int4", "hf_quant_config.json")
+    assert precision.from_hf_quant('{"quantization": {"quant_algo": null}}') is None
 
 
 def test_a_log_of_another_server_tells_nothing():
@@ -215,6 +228,18 @@ def test_precisions_become_flags_where_the_server_has_them():
     assert command_line("trtllm", launch)[-2:] == ["--tp_size", "2"]
     best = Launch(model="m", served="m", port=1)
     assert "--dtype" not in command_line("vllm", best)
+
+
+def test_trtllm_gets_a_configuration_file_unless_the_plan_names_one():
+    line = command_line("trtllm", Launch(model="m", served="m", port=1, config="/run/c.yaml", args=("--pp_size", "2")))
+    assert line[-4:] == ["--extra_llm_api_options", "/run/c.yaml", "--pp_size", "2"]
+    assert PROFILES["trtllm"].config == {"enable_iter_perf_stats": True}
+    assert wants_config("trtllm", ("--pp_size", "2"))
+    assert not wants_config("trtllm", ("--config", "mine.yaml"))
+    assert not wants_config("trtllm", ("--extra_llm_api_options=mine.yaml",))
+    assert not wants_config("trtllm", ("--backend", "tensorrt"))
+    assert not wants_config("vllm", ())
+    assert not wants_config(None, ())
 
 
 def test_llama_server_has_a_slot_and_a_context_for_each_request():

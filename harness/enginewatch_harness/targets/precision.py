@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from enginewatch_db.model import Json
+from enginewatch_harness.parse import trtllm_quant
+from enginewatch_harness.parse.trtllm_config import parse_hf_quant
 
 DTYPES: dict[str, str] = {
     "float32": "fp32",
@@ -38,6 +40,7 @@ METHODS: dict[str, str] = {
     "experts_int8": "int8",
     "awq": "int4",
     "awq_marlin": "int4",
+    **{name.lower(): precision for name, precision in trtllm_quant.WEIGHTS.items()},
 }
 """Name of a quantisation method → precision of its weights. A method that has several widths is not here."""
 
@@ -45,7 +48,7 @@ _VLLM = re.compile(r"\bdtype=torch\.(\w+).*?\bquantization=([\w-]+)")
 _SGLANG_QUANT = re.compile(r"\bquant=([\w-]+)")
 _SGLANG_DTYPE = re.compile(r"Load weight end.*?\bdtype=torch\.(\w+)")
 _GGUF = re.compile(r"\b(?:file type|ftype)\s*=\s*(?:all )?([A-Z0-9_]+)")
-_TRTLLM_ALGO = re.compile(r"quant_algo=<?(?:QuantAlgo\.)?([A-Z0-9_]+)")
+_TRTLLM_ALGO = re.compile(r"quant_algo=<?(?:QuantAlgo\.)?(\w+)")
 _GGUF_DTYPES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 
 
@@ -99,6 +102,12 @@ def from_log(family: str, log: str) -> PrecisionRead | None:
     if family == "trtllm" and (found := _TRTLLM_ALGO.search(log)):
         return named(None, found[1], "log")
     return None
+
+
+def from_hf_quant(text: str) -> PrecisionRead | None:
+    """Return the precision by ModelOpt's ``hf_quant_config.json``; ``None`` where it does not say."""
+    found = parse_hf_quant(text)
+    return None if found is None or found.algo is None else named(None, found.algo, "hf_quant_config.json")
 
 
 def from_config(text: str) -> PrecisionRead | None:

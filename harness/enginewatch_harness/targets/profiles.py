@@ -32,6 +32,7 @@ class Launch:
         args: Further arguments.
         image: Container image.
         name: Name of the container.
+        config: Path of the file with ``Profile.config``; ``None``: the plan's arguments name another.
     """
 
     model: str
@@ -44,6 +45,7 @@ class Launch:
     args: tuple[str, ...] = ()
     image: str | None = None
     name: str = "enginewatch"
+    config: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,8 @@ class Profile:
         container: Whether it runs in a container, whose image the plan names.
         names_model: Whether it takes the name that requests use; else it makes one up itself.
         checked: Version of the project that this follows.
+        config: What its configuration file must say, so that it shows its metrics.
+        config_flags: Arguments that name such a file, the one of every version first.
     """
 
     family: str
@@ -71,6 +75,8 @@ class Profile:
     version: tuple[str, ...] = ()
     container: bool = False
     names_model: bool = True
+    config: dict[str, bool] = field(default_factory=dict)
+    config_flags: tuple[str, ...] = ()
 
 
 def _dtypes(flag: str, **names: str) -> dict[str, tuple[str, ...]]:
@@ -178,6 +184,9 @@ PROFILES: dict[str, Profile] = {
         # The Prometheus text comes first: reading the other one takes the statistics away from everyone else.
         metrics=("/prometheus/metrics", "/metrics"),
         names_model=False,
+        # Not return_perf_metrics: with it, newer servers take the iterations themselves, and /metrics is empty.
+        config={"enable_iter_perf_stats": True},
+        config_flags=("--extra_llm_api_options", "--config"),
         checked="TensorRT-LLM 1.2",
     ),
     "lmdeploy": Profile(
@@ -239,7 +248,17 @@ def command_line(name: str, launch: Launch) -> list[str]:
     if name not in PROFILES:
         raise PlanError(f"there is no profile {name!r}", remedy=f"known: {', '.join(PROFILES)}")
     profile = PROFILES[name]
-    return [*profile.command(launch), *profile.precisions.get(launch.precision, ()), *launch.args]
+    file = [profile.config_flags[0], launch.config] if profile.config_flags and launch.config is not None else []
+    return [*profile.command(launch), *file, *profile.precisions.get(launch.precision, ()), *launch.args]
+
+
+def wants_config(name: str | None, args: tuple[str, ...]) -> bool:
+    """Return whether a server is to get a configuration file of ours: the plan's own goes before it."""
+    flags = () if name is None else PROFILES[name].config_flags
+    own = any(item.partition("=")[0] in flags for item in args)
+    # TensorRT engines always tell their iterations, and refuse the key.
+    engine = any(item.removeprefix("--backend=") in ("trt", "tensorrt") for item in args)
+    return bool(flags) and not own and not engine
 
 
 def metrics_paths(family: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import shlex
@@ -19,7 +20,7 @@ from enginewatch_harness.load.spec import CLOSED, LoadSpec
 from enginewatch_harness.load.synthetic import context_tokens
 from enginewatch_harness.targets import gpu, local, precision, probe
 from enginewatch_harness.targets.identify import ServerFacts, identify
-from enginewatch_harness.targets.profiles import HOST, PROFILES, Launch, command_line, own_command
+from enginewatch_harness.targets.profiles import HOST, PROFILES, Launch, command_line, own_command, wants_config
 from enginewatch_harness.targets.server import Command, LaunchedServer, free_port, port_is_free
 
 OPEN_LOOP_REQUESTS = 8
@@ -79,7 +80,7 @@ def reach(
         )
     url = f"http://{HOST}:{port}"
     ask = probe.asker(url, headers=headers)
-    command = launch_command(job, load, options, port)
+    command = launch_command(job, load, options, port, config=_config(options, work_dir))
     with LaunchedServer(command, work_dir, ask) as server:
         load_time_s = server.wait_until_ready(options.ready_timeout_s)
         facts = _with_version(identify(ask, family=options.family), options)
@@ -118,7 +119,18 @@ def _found(url: str, options: OpenAiOptions, headers: Mapping[str, str], tls: pr
     )
 
 
-def launch_command(job: Job, load: LoadSpec, options: OpenAiOptions, port: int) -> Command:
+def _config(options: OpenAiOptions, work_dir: Path) -> Path | None:
+    """Write the profile's configuration file, where it has one; YAML reads JSON."""
+    if options.profile is None or not wants_config(options.profile, options.args):
+        return None
+    path = work_dir.absolute() / "server.config.yaml"
+    path.write_text(json.dumps(PROFILES[options.profile].config), encoding="utf-8")
+    return path
+
+
+def launch_command(
+    job: Job, load: LoadSpec, options: OpenAiOptions, port: int, *, config: Path | None = None
+) -> Command:
     """Return how the server of a plan is started. Pure, but for our process id, which names a container."""
     name = f"enginewatch-{os.getpid()}-{port}"
     launch = Launch(
@@ -132,6 +144,7 @@ def launch_command(job: Job, load: LoadSpec, options: OpenAiOptions, port: int) 
         args=options.args,
         image=options.image,
         name=name,
+        config=None if config is None else str(config),
     )
     if options.profile is None:
         return Command(
@@ -180,7 +193,9 @@ def read_precision(
     its quantisation still says what runs.
     """
     found = precision.from_log(facts.family, server.log_head()) or precision.from_answers(facts.said)
-    config = model / "config.json"
+    quantised, config = model / "hf_quant_config.json", model / "config.json"
+    if found is None and quantised.is_file():
+        found = precision.from_hf_quant(quantised.read_text(encoding="utf-8", errors="replace"))
     if found is None and config.is_file():
         found = precision.from_config(config.read_text(encoding="utf-8", errors="replace"))
         if found is not None and asked and found.precision in precision.DTYPES.values():
