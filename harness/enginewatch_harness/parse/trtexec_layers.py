@@ -17,7 +17,11 @@ from enginewatch_harness.parse.trtexec_json import LayerTime, Profile
 
 __all__ = ["Layer", "fingerprint", "layers_table", "parse_layers", "realised_precision"]
 
-_COMPUTE = re.compile(r"conv|gemm|matmul|matrixmultiply|matrix_multiply|attention|mha|rnn", re.IGNORECASE)
+_COMPUTE = re.compile(
+    r"conv|gemm|matmul|matrixmultiply|matrix_multiply|attention|mha|rnn|^correlation$|^runtime_fusion$", re.IGNORECASE
+)
+"""The last two are TensorRT-RTX's words (1.7) for a convolution, and for one or a product with what follows it."""
+
 _COMPILED = frozenset(("kgen", "fusion"))
 _COMPILED_COMPUTE = re.compile(r"gemm|mha|matmul|conv|(?:_|myl_)Fc", re.IGNORECASE)
 """Kernels of TensorRT's compiler, of which only the name tells that they multiply: ``_gemm_mha_v2_myl0_3``."""
