@@ -228,9 +228,10 @@ def _uuid(prepared: Prepared) -> str | None:
 
 
 def _environment(stamp: Stamp, prepared: Prepared) -> Json:
-    """Return the facets of the run: which of equal GPUs it was may explain a change, and never forbids comparing."""
-    uuid = _uuid(prepared)
-    return stamp.environment if uuid is None else {**stamp.environment, "gpu_uuid": uuid}
+    """Return the facets of the run: driver, and which of equal GPUs it was, may explain a change and forbid nothing."""
+    gpu = prepared.case.bound
+    facets = {} if gpu is None else {"gpu_uuid": gpu.uuid, "gpu_driver": gpu.driver}
+    return {**stamp.environment, **{name: value for name, value in facets.items() if value is not None}}
 
 
 def _runs_on_gpu(device: str, telemetry: Telemetry) -> bool:

@@ -113,13 +113,22 @@ def _placed(case: Case, host: Host, usable: Sequence[GpuDevice]) -> Case:
     return replace(case, elsewhere=_why(case.gpu, host, usable))
 
 
-def runnable(cases: Sequence[Case]) -> tuple[tuple[Case, ...], dict[str, str]]:
+def runnable(cases: Sequence[Case], *, all_of_them: bool = False) -> tuple[tuple[Case, ...], dict[str, str]]:
     """Return the cases that can run here, and why each of the others is left for another host.
 
+    Args:
+        cases: The placed cases.
+        all_of_them: They belong to a session that began here, so each of them must run here.
+
     Raises:
-        UnfitError: There are cases, and none of them can run here.
+        UnfitError: There are cases, and none of them can run here; or not all, where all must.
     """
     left = {case.key: case.elsewhere for case in cases if case.elsewhere is not None}
+    if left and all_of_them:
+        raise UnfitError(
+            f"the session began with GPUs that are not here now: {grouped(left)}",
+            remedy="make them visible again, or start a new session without --resume",
+        )
     if left and len(left) == len(cases):
         raise UnfitError(
             f"this host can run none of the plan's {len(left)} cases: {grouped(left)}",
@@ -127,6 +136,12 @@ def runnable(cases: Sequence[Case]) -> tuple[tuple[Case, ...], dict[str, str]]:
             "this host's",
         )
     return tuple(case for case in cases if case.elsewhere is None), left
+
+
+def the_device(cases: Sequence[Case]) -> str | None:
+    """Return the UUID of the one GPU that all cases on GPUs are bound to; ``None`` where there are several or none."""
+    uuids = {case.bound.uuid for case in cases if case.bound is not None}
+    return uuids.pop() if len(uuids) == 1 else None
 
 
 def left_line(left: Mapping[str, str]) -> str:

@@ -22,7 +22,7 @@ from enginewatch_db.workspace import Workspace
 from enginewatch_harness import assemble, events, preflight, provenance
 from enginewatch_harness.accuracy.check import ELSEWHERE
 from enginewatch_harness.backends.base import Job
-from enginewatch_harness.gpu_choice import left_line, runnable
+from enginewatch_harness.gpu_choice import left_line, runnable, the_device
 from enginewatch_harness.gpu_lease import lease
 from enginewatch_harness.journal import Journal
 from enginewatch_harness.matrix import Case, Turn, estimate_s, order
@@ -65,7 +65,7 @@ def run_session(request: SessionRequest, workspace: Workspace, listen: events.Li
         if request.resume:
             journal = Journal.newest_unfinished(workspace, request.plan.name, request.plan_sha256)
             request = as_begun(request, journal.session)
-        cases, left = runnable(plan_cases(request))
+        cases, left = runnable(plan_cases(request), all_of_them=journal is not None)
         with lease([case.bound for case in cases if case.bound], wait_s=request.wait_s):
             ready = {case.key: prepare(case, plan=request.plan, folder=folder, workspace=workspace) for case in cases}
             journal = journal or _begin(request, workspace, cases, left, folder)
@@ -88,7 +88,7 @@ def _begin(
         "trigger": request.trigger,
         "cases": [case.key for case in cases],
         "left_for_another_host": left,
-        "device": request.device or request.plan.device,
+        "device": the_device(cases) or request.device or request.plan.device,
         "inject": request.inject,
         "speedup_reference": request.plan.speedup.reference if request.plan.speedup else None,
         **provenance.git_facts(folder),

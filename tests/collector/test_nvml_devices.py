@@ -17,7 +17,9 @@ MIG0, MIG1 = (f"MIG-5111ce0{i}-0000-5000-8000-000000000000" for i in (0, 1))
 def test_gpus_are_listed_with_their_facts(fake_nvml):
     fake_nvml.configure("gpus=2;mixed=1")
     first, second = list_devices()
-    assert first == GpuDevice(uuid=GPU0, name="Fake H200", index=0, memory_mib=143_771, compute_capability="9.0")
+    assert first == GpuDevice(
+        uuid=GPU0, name="Fake H200", index=0, memory_mib=143_771, compute_capability="9.0", driver="580.159.04"
+    )
     assert (second.uuid, second.name, second.index) == (GPU1, "Fake L4", 1)
     assert fake_nvml.count("shutdowns") == 1
 
@@ -36,6 +38,7 @@ def test_slices_follow_their_gpu_which_cannot_be_used_itself(fake_nvml):
         parent_uuid=GPU0,
         mig_profile="1g.18gb",
         gpu_instance=7,
+        driver="580.159.04",
     )
     assert (second.uuid, second.gpu_instance, second.gpu_uuid) == (MIG1, 8, GPU0)
     assert [device.uuid for device in visible(None, list_devices())] == [MIG0, MIG1, GPU1]
@@ -85,11 +88,13 @@ def test_a_slice_is_sampled_through_its_gpu_and_its_own_instance(fake_nvml):
         backend.read_fast()
         fake_nvml.clock_is(fake_nvml.now_ns + 200_000_000)
         (reading,) = backend.read_fast()
+        (slow,) = backend.read_slow()
         backend.close()
         assert reading.values["sm_active_pct"] == pytest.approx(95.9)
         (facts,) = backend.devices()
         assert (facts["uuid"], facts["gpu_instance"]) == (GPU0, instance)
         assert len(facts["processes_start"]) == processes
+        assert (facts["memory_mib"], slow.values["gpu_mem_used_mib"]) == (16_384, 93 + instance)
         assert log.events[0]["kind"] == "mig_parent_sampled"
         assert "whole GPU" in log.events[0]["why"]
 

@@ -9,7 +9,17 @@ import pytest
 
 from enginewatch_collector.backends.nvml_devices import GpuDevice
 from enginewatch_db.errors import PlanError, UnfitError
-from enginewatch_harness.gpu_choice import Host, environment, left_line, matching, pick, place, runnable, slug
+from enginewatch_harness.gpu_choice import (
+    Host,
+    environment,
+    left_line,
+    matching,
+    pick,
+    place,
+    runnable,
+    slug,
+    the_device,
+)
 from enginewatch_harness.gpu_devices import uses_gpu
 from enginewatch_harness.matrix import expand
 from enginewatch_harness.plan_file import parse_plan
@@ -147,6 +157,14 @@ def test_where_nothing_can_run_the_session_is_refused_and_the_missing_driver_is_
     only = [case for case in place(cases_of('gpus = ["NVIDIA H200"]', host=BARE), BARE) if case.on_gpu]
     with pytest.raises(UnfitError, match=r"none of the plan's 2 cases.*no NVIDIA driver answers: library_not_found"):
         runnable(only)
+
+
+def test_a_session_that_goes_on_needs_the_gpus_that_it_began_with():
+    cases = place(cases_of('gpus = ["H200", "L4"]'), HOST, TWIN.uuid)
+    assert the_device(cases) == TWIN.uuid
+    assert the_device(place(cases_of('gpus = ["H200", "L4"]'), HOST)) is None
+    with pytest.raises(UnfitError, match=r"began with GPUs that are not here now: w/trtexec/fp16/b1/l4"):
+        runnable(cases, all_of_them=True)
 
 
 def test_without_a_driver_a_case_that_names_no_gpu_stays_and_its_tool_says_what_it_lacks():

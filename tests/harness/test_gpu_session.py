@@ -28,7 +28,7 @@ from enginewatch_harness.gpu_lease import lease
 from enginewatch_harness.models import write_model
 from enginewatch_harness.plan_file import load_plan
 from enginewatch_harness.registry import availability
-from enginewatch_harness.session_request import SessionRequest, plan_cases
+from enginewatch_harness.session_request import SessionRequest, as_begun, plan_cases
 
 DATA = Path(__file__).parents[1] / "data"
 GPU0, GPU1 = (f"GPU-0000000{i}-0000-0000-0000-000000000000" for i in (0, 1))
@@ -155,7 +155,7 @@ def test_the_tool_sees_its_gpu_alone_and_the_store_keeps_which_it_was(gpus, call
     assert environments(calls, "build", "run") == [[GPU1, "PCI_BUS_ID"]] * 2
     (record,) = outcome.records
     assert (record.status, record.case_key, record.device_uuid) == (RunStatus.OK, "net/trtexec/fp16/b8/fake-l4", GPU1)
-    assert record.environment["gpu_uuid"] == GPU1
+    assert (record.environment["gpu_uuid"], record.environment["gpu_driver"]) == (GPU1, "580.159.04")
     assert "GPU-" not in json.dumps(record.identity.options)
     assert [device["uuid"] for device in record.devices if "uuid" in device] == [GPU1]
     assert stored(workspace, "SELECT device_uuid FROM runs") == [{"device_uuid": GPU1}]
@@ -178,12 +178,18 @@ def test_a_slice_is_bound_by_its_own_uuid_and_sampled_through_its_gpu(gpus, call
     assert "mig_parent_sampled" in [event["kind"] for event in record.quality["events"]]
 
 
-def test_another_of_equal_gpus_is_measured_on_request_and_is_no_other_series(gpus, calls, plan, run_plan):
+def test_another_of_equal_gpus_is_measured_on_request_is_no_other_series_and_stays_when_resumed(
+    gpus, calls, plan, run_plan
+):
     gpus("gpus=2")
     path = plan()
-    identities = [run_plan(path, device=device).records[0].identity for device in (None, GPU1)]
+    records = [run_plan(path, device=device).records[0] for device in (None, "GPU-00000001")]
     assert environments(calls, "run") == [[GPU0, "PCI_BUS_ID"], [GPU1, "PCI_BUS_ID"]]
-    assert identities[0] == identities[1]
+    assert records[0].identity == records[1].identity
+    parsed, sha256 = load_plan(path)
+    request = SessionRequest(plan=parsed, plan_path=path, plan_sha256=sha256, resume=True)
+    (case,) = plan_cases(as_begun(request, records[1].session))
+    assert case.bound.uuid == records[1].session["device"] == GPU1
 
 
 def test_a_gpu_that_another_session_measures_on_is_refused_before_anything_runs(gpus, calls, plan, run_plan):

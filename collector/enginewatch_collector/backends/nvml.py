@@ -16,6 +16,7 @@ import pynvml
 
 from enginewatch_collector.backends import nvml_codes as codes
 from enginewatch_collector.backends.base import Reading, Values
+from enginewatch_collector.backends.nvml_mig import memory_handle
 from enginewatch_collector.backends.processes import describe_all
 from enginewatch_collector.quality import QualityLog
 from enginewatch_db.model import Json
@@ -97,10 +98,12 @@ class _Gpu:
         self.reasons_function = "nvmlDeviceGetCurrentClocksEventReasons"
         self.gpm: _Gpm | None = None
         self.instance = instance
+        self.memory_handle = memory_handle(ask, handle, instance)
 
     def call(self, metric: str, function: str, *arguments: Any) -> Any:  # noqa: ANN401 - what NVML returns
         """Call NVML for this GPU; ``None`` when it fails, with the reason in the log."""
-        result, code = ask(function, self.handle, *arguments)
+        handle = self.memory_handle if function == "nvmlDeviceGetMemoryInfo" else self.handle
+        result, code = ask(function, handle, *arguments)
         if code is not None:
             self.failed(metric, code)
         return result
@@ -149,9 +152,9 @@ class _Gpm:
         which = ("nvmlGpmSampleGet",) if gpu.instance is None else ("nvmlGpmMigSampleGet", gpu.instance)
         if gpu.call("gpm", *which, newer) is None:
             return False
-        is_first, self._taken_ns = self._taken_ns is None, clock()
+        had_one, self._taken_ns = self._taken_ns is not None, clock()
         self._samples = [newer, older]
-        return not is_first
+        return had_one
 
     def metrics(self, gpu: _Gpu) -> Values:
         """Return the metrics between the last two samples."""
@@ -199,8 +202,7 @@ class NvmlBackend:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._owner_pid = owner_pid
-        self._gpu_uuid = gpu_uuid
-        self._instance = gpu_instance
+        self._gpu_uuid, self._instance = gpu_uuid, gpu_instance
         self._clock = clock
         self._sleep = sleep
         self._gpus: list[_Gpu] = []

@@ -56,7 +56,7 @@ REMEDIES: dict[str, str] = {
     "gpu_not_found": "run without the nvml backend, or make a GPU visible to this machine",
 }
 
-MIG_PARENT = "power, clocks, temperatures and memory are read from the whole GPU: NVML has none of a slice"
+MIG_PARENT = "power, energy, clocks, throttling and temperatures are those of the whole GPU: NVML has none of a slice"
 
 THERMAL_FIELD_IDS = (269, 270)
 """SW and HW thermal slowdown, ns, in nvml.h from 13.1 on."""

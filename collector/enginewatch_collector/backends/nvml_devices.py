@@ -8,6 +8,7 @@ from typing import Any
 
 from enginewatch_collector.backends import nvml_codes as codes
 from enginewatch_collector.backends.nvml import ask
+from enginewatch_collector.backends.nvml_mig import slice_handles
 
 _MIB = 1024 * 1024
 _MIG_WORD = " MIG "
@@ -27,6 +28,7 @@ class GpuDevice:
         parent_uuid: The GPU of a slice; ``None`` for a GPU.
         mig_profile: ``1g.18gb``; ``None`` for a GPU.
         gpu_instance: Id of the slice's GPU instance; ``None`` for a GPU, or where the driver does not tell.
+        driver: Version of the driver; ``None`` where it does not tell.
         mig_enabled: Whether this is a GPU in MIG mode: its slices can be used, it cannot.
     """
 
@@ -38,6 +40,7 @@ class GpuDevice:
     parent_uuid: str | None = None
     mig_profile: str | None = None
     gpu_instance: int | None = None
+    driver: str | None = None
     mig_enabled: bool = False
 
     @property
@@ -113,19 +116,18 @@ def _of_gpu(index: int) -> list[GpuDevice]:
         index=index,
         memory_mib=_memory_mib(handle),
         compute_capability=_capability(handle),
+        driver=ask("nvmlSystemGetDriverVersion")[0],
         mig_enabled=enabled,
     )
     return [gpu, *(_slices(handle, gpu) if enabled else [])]
 
 
 def _slices(handle: Any, gpu: GpuDevice) -> list[GpuDevice]:  # noqa: ANN401 - an opaque ctypes pointer
-    most, _ = ask("nvmlDeviceGetMaxMigDeviceCount", handle)
     found = []
-    for position in range(most or 0):
-        part, code = ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, position)
-        uuid = None if code is not None else ask("nvmlDeviceGetUUID", part)[0]
+    for part in slice_handles(ask, handle):
+        uuid = ask("nvmlDeviceGetUUID", part)[0]
         if uuid is None:
-            continue  # positions need not be filled
+            continue  # it was destroyed meanwhile
         name = ask("nvmlDeviceGetName", part)[0] or gpu.name
         profile = name.partition(_MIG_WORD)[2] or _profile(part)
         found.append(
@@ -135,6 +137,7 @@ def _slices(handle: Any, gpu: GpuDevice) -> list[GpuDevice]:  # noqa: ANN401 - a
                 index=gpu.index,
                 memory_mib=_memory_mib(part),
                 compute_capability=gpu.compute_capability,
+                driver=gpu.driver,
                 parent_uuid=gpu.uuid,
                 mig_profile=profile,
                 gpu_instance=ask("nvmlDeviceGetGpuInstanceId", part)[0],

@@ -213,8 +213,8 @@ nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t gpu, nvmlTemperatureSensors_t
 nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t gpu, nvmlMemory_v2_t *memory) {
     ALIVE(gpu);
     if (memory->version != nvmlMemory_v2) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
-    memory->total = 143771ull << 20;
-    memory->used = (4000ull + gpu->index) << 20;
+    memory->total = (gpu->slice >= 0 ? 16384ull : 143771ull) << 20;
+    memory->used = (gpu->slice >= 0 ? 100ull + (unsigned)gpu->slice : 4000ull + gpu->index) << 20;
     return NVML_SUCCESS;
 }
 
