@@ -8,11 +8,12 @@ import os
 import shlex
 import tempfile
 import time
-from functools import partial
+from array import array
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -22,12 +23,21 @@ from enginewatch_db.model import EngineRecord, Json, Phase
 from enginewatch_db.tables import conform
 from enginewatch_harness.accuracy.compare import not_finite
 from enginewatch_harness.backends.base import Availability, Context, Job, Measurement, Profiled
+from enginewatch_harness.backends.cuda_device import first_gpu
 from enginewatch_harness.backends.ort_convert import Conversion, calibration_of, convert, load_model
 from enginewatch_harness.backends.ort_errors import translated
+from enginewatch_harness.backends.ort_gpu import CudaTimer, GpuInference, make_timer, placement
 from enginewatch_harness.backends.ort_graph import read_graph
 from enginewatch_harness.backends.ort_inputs import index_bounds, input_specs, make_inputs, resolve_shapes
 from enginewatch_harness.backends.ort_loop import Window, delayed, measure, warm_up
-from enginewatch_harness.backends.ort_options import CPU_PROVIDER, OrtOptions, parse_options
+from enginewatch_harness.backends.ort_options import (
+    CPU_PROVIDER,
+    CUDA_PROVIDER,
+    TENSORRT_PROVIDER,
+    OrtOptions,
+    parse_options,
+    provider_name,
+)
 from enginewatch_harness.backends.ort_probe import working_precisions
 from enginewatch_harness.backends.ort_profile import layers_from_trace
 from enginewatch_harness.backends.ort_session import open_session
@@ -53,6 +63,14 @@ class OnnxRuntimeBackend:
             device=cpu_device(),
             precisions=working_precisions(CPU_PROVIDER),
         )
+
+    def device_of(self, options: Json) -> str:
+        """Return the product that a case with these options runs on."""
+        return (first_gpu() or "NVIDIA GPU") if self.uses_gpu(options) else cpu_device()
+
+    def uses_gpu(self, options: Json) -> bool:
+        """Return whether the provider that is asked for works on a GPU."""
+        return provider_name(str(options.get("provider", CPU_PROVIDER))) in (CUDA_PROVIDER, TENSORRT_PROVIDER)
 
     def engine_options(self, job: Job) -> Json:
         """Return what the saved graph depends on; threads and batch are not in it.
@@ -87,7 +105,7 @@ class OnnxRuntimeBackend:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             began = time.monotonic_ns()
-            self._optimise(job, options, temporary, context.work_dir)
+            self._optimise(job, options, temporary, context)
             build_time_s = (time.monotonic_ns() - began) / 1e9
             facts = read_graph(load_model(temporary))
             record = EngineRecord(
@@ -108,18 +126,24 @@ class OnnxRuntimeBackend:
             temporary.unlink(missing_ok=True)
         return record
 
-    def _optimise(self, job: Job, options: OrtOptions, target: Path, work_dir: Path) -> None:
+    def _optimise(self, job: Job, options: OrtOptions, target: Path, context: Context) -> None:
+        work_dir = context.work_dir
         work_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="onnxruntime-", dir=work_dir) as scratch:
             request = Conversion(
                 source=job.model_path,
-                precision=job.precision,
+                precision="fp32" if job.precision == "tf32" and options.on_gpu else job.precision,
                 shapes=job.shapes,
                 options=options,
                 work_dir=Path(scratch),
             )
+            converted = convert(request)
+            if options.provider == TENSORRT_PROVIDER:
+                # TensorRT optimises by itself, and onnxruntime cannot save a graph that holds its engines.
+                onnx.save(load_model(converted), str(target))
+                return
             open_session(
-                convert(request),
+                converted,
                 options,
                 precision=job.precision,
                 optimization=options.graph_optimization,
@@ -139,12 +163,22 @@ class OnnxRuntimeBackend:
         path = engine_path or job.model_path
         context.enter(Phase.LOAD)
         began = time.monotonic_ns()
-        session = open_session(path, options, precision=job.precision, optimization="disable")
-        load_time_s = (time.monotonic_ns() - began) / 1e9
+        timer = make_timer(options.provider)
+        session = open_session(
+            path,
+            options,
+            precision=job.precision,
+            optimization="disable",
+            cache_dir=context.cache_dir,
+            stream=None if timer is None else timer.address,
+        )
         inputs = _inputs(session, job)
         with translated(model=path, precision=job.precision):
-            binding = _bind(session, inputs)
-            window = _timed(partial(session.run_with_iobinding, binding), job, options, context)
+            # A GPU provider makes its engines and kernels in the first inference: that is loading, too.
+            binding = _bind(session, inputs, options)
+            load_time_s = (time.monotonic_ns() - began) / 1e9
+            infer = GpuInference(session=session, binding=binding, timer=timer, settings=_unsynchronised(timer))
+            window = _timed(infer, job, options, context)
             context.enter(Phase.DRAIN)
             outputs = [value.numpy() for value in binding.get_outputs()]
         bad = not_finite([item.name for item in session.get_outputs()], outputs)
@@ -156,12 +190,13 @@ class OnnxRuntimeBackend:
             )
         load_time = MetricValue(metric="load_time_s", value=load_time_s)
         return Measurement(
-            tables={"latency_samples": _samples(window, context.t0_ns)},
+            tables={"latency_samples": _samples(window, infer.gpu_ns, context.t0_ns)},
             window_ns=(window.start_ns, window.end_ns),
             metrics=(load_time,),
             realised_precision=_realised(engine, path),
             effective_options=options.effective(),
             versions=_versions(),
+            device=(job.device_name or self.device_of(job.options)) if options.on_gpu else None,
             command=f"enginewatch run PLAN --case {shlex.quote(job.case_key)}",
             counts={"inferences": float(len(window.latencies))},
         )
@@ -181,13 +216,17 @@ class OnnxRuntimeBackend:
             precision=job.precision,
             optimization="disable",
             profile_prefix=context.work_dir / "onnxruntime-profile",
+            cache_dir=context.cache_dir,
         )
         with translated(model=path, precision=job.precision):
-            binding = _bind(session, _inputs(session, job))
+            binding = _bind(session, _inputs(session, job), options)
             for _ in range(_PROFILE_INFERENCES):
                 session.run_with_iobinding(binding)
             trace = Path(session.end_profiling())
-        return Profiled(tables={"layers": layers_from_trace(trace.read_text(encoding="utf-8", errors="replace"))})
+        layers = layers_from_trace(trace.read_text(encoding="utf-8", errors="replace"))
+        # The profiler times a GPU's nodes where they are enqueued; who ran them is what it knows for sure.
+        placed = placement(layers.column("tactic").to_pylist())
+        return Profiled(tables={"layers": layers}, notes=(placed,) if options.on_gpu else ())
 
     def infer(
         self,
@@ -203,7 +242,10 @@ class OnnxRuntimeBackend:
             BackendError: As in ``measure``.
         """
         path = engine_path or job.model_path
-        session = open_session(path, parse_options(job.options), precision=job.precision, optimization="disable")
+        options = parse_options(job.options)
+        session = open_session(
+            path, options, precision=job.precision, optimization="disable", cache_dir=context.cache_dir
+        )
         names = [item.name for item in session.get_outputs()]
         with translated(model=path, precision=job.precision):
             return dict(zip(names, session.run(names, inputs), strict=True))
@@ -217,37 +259,60 @@ def _inputs(session: Any, job: Job) -> dict[str, NDArray[Any]]:  # noqa: ANN401 
     return make_inputs(specs, shapes, bounds, job.seed)
 
 
-def _bind(session: Any, inputs: dict[str, NDArray[Any]]) -> Any:  # noqa: ANN401 - onnxruntime ships no types
-    """Bind inputs and, after one inference that tells their shapes, outputs: the loop then allocates nothing."""
+def _bind(session: Any, inputs: dict[str, NDArray[Any]], options: OrtOptions) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    """Bind inputs and, after one inference that tells their shapes, outputs: the loop then allocates nothing.
+
+    Both lie on the device that the provider works on, so no copy is timed.
+    """
     import onnxruntime
 
+    place = "cuda" if options.on_gpu else "cpu"
     binding = session.io_binding()
     for name, values in inputs.items():
-        binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(values))
+        binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(values, place, 0))
     names = [item.name for item in session.get_outputs()]
     for name in names:
-        binding.bind_output(name, "cpu")
+        binding.bind_output(name, place, 0)
     session.run_with_iobinding(binding)
     for name, value in zip(names, binding.get_outputs(), strict=True):
-        binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(value.numpy()))
+        binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(value.numpy(), place, 0))
     return binding
 
 
-def _timed(infer: partial[object], job: Job, options: OrtOptions, context: Context) -> Window:
+def _unsynchronised(timer: CudaTimer | None) -> Any:  # noqa: ANN401
+    """Return run options that leave waiting to the timer's event; ``None`` where nothing times on the GPU."""
+    import onnxruntime
+
+    if timer is None:
+        return None
+    settings = onnxruntime.RunOptions()
+    settings.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    return settings
+
+
+def _timed(infer: GpuInference, job: Job, options: OrtOptions, context: Context) -> Window:
     context.enter(Phase.WARMUP)
-    expected_ns = warm_up(infer, job.warmup_s)
+    expected_ns = warm_up(infer.run, job.warmup_s)
     delay_ns = round(options.inject_delay_ms * 1e6 + expected_ns * options.inject_delay_pct / 100)
-    timed = delayed(infer, delay_ns) if delay_ns else infer
+    timed = delayed(infer.run, delay_ns) if delay_ns else infer.run
     context.enter(Phase.MEASURE)
-    return measure(timed, duration_s=job.duration_s, expected_ns=expected_ns + delay_ns, report=context.progress)
-
-
-def _samples(window: Window, t0_ns: int) -> pa.Table:
-    starts = np.frombuffer(window.starts, np.int64) - t0_ns
-    return conform(
-        "latency_samples",
-        pa.table({"start_ns": starts, "latency_ns": np.frombuffer(window.latencies, np.int64)}),
+    return measure(
+        timed,
+        duration_s=job.duration_s,
+        expected_ns=expected_ns + delay_ns,
+        report=context.progress,
+        after=infer.keep,
     )
+
+
+def _samples(window: Window, gpu_ns: array[int], t0_ns: int) -> pa.Table:
+    columns: dict[str, Any] = {
+        "start_ns": np.frombuffer(window.starts, np.int64) - t0_ns,
+        "latency_ns": np.frombuffer(window.latencies, np.int64),
+    }
+    if len(gpu_ns) == len(window.latencies):
+        columns["gpu_ns"] = np.frombuffer(gpu_ns, np.int64)
+    return conform("latency_samples", pa.table(columns))
 
 
 def _realised(engine: EngineRecord | None, path: Path) -> str | None:
@@ -257,7 +322,6 @@ def _realised(engine: EngineRecord | None, path: Path) -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    import onnx
     import onnxruntime
 
     return {"onnxruntime": onnxruntime.__version__, "onnx": onnx.__version__}

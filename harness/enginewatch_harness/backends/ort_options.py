@@ -8,6 +8,11 @@ from enginewatch_db.model import Json
 from enginewatch_harness.backends import option_values as read
 
 CPU_PROVIDER = "CPUExecutionProvider"
+CUDA_PROVIDER = "CUDAExecutionProvider"
+TENSORRT_PROVIDER = "TensorrtExecutionProvider"
+PROVIDER_NAMES = {"cpu": CPU_PROVIDER, "cuda": CUDA_PROVIDER, "tensorrt": TENSORRT_PROVIDER}
+"""Short names that a plan may use."""
+
 OPTIMIZATION_LEVELS = ("disable", "basic", "extended", "all")
 """Names for onnxruntime's ``GraphOptimizationLevel``."""
 
@@ -18,7 +23,9 @@ class OrtOptions:
 
     Attributes:
         threads: Threads inside an operator; 1 is the quietest. Operators always run one after the other.
-        provider: Execution provider that must be active.
+        provider: Execution provider that must be active: ``cpu``, ``cuda``, ``tensorrt``, or onnxruntime's own name.
+        cuda_graph: Replay a CUDA graph (CUDA and TensorRT providers).
+        allow_cpu_nodes: Let nodes that the GPU's provider lacks run on the CPU; else they fail the case.
         graph_optimization: How far the graph is optimised at build time.
         accuracy: Compare the output with the fp32 model's after measuring.
         calibration_samples: Seeded inputs that the static int8 calibration sees.
@@ -35,6 +42,8 @@ class OrtOptions:
 
     threads: int = 1
     provider: str = CPU_PROVIDER
+    cuda_graph: bool = False
+    allow_cpu_nodes: bool = False
     graph_optimization: str = "all"
     accuracy: bool = True
     calibration_samples: int = 8
@@ -48,14 +57,27 @@ class OrtOptions:
     inject_delay_ms: float = 0.0
     inject_delay_pct: float = 0.0
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the provider works on an NVIDIA GPU."""
+        return self.provider in (CUDA_PROVIDER, TENSORRT_PROVIDER)
+
     def effective(self) -> Json:
         """Return the measuring options that are part of a run's identity; an injected delay is not one."""
-        return {
+        told: Json = {
             "threads": self.threads,
             "provider": self.provider,
             "graph_optimization": self.graph_optimization,
             "io_binding": True,
         }
+        if self.on_gpu:
+            told |= {"cuda_graph": self.cuda_graph, "allow_cpu_nodes": self.allow_cpu_nodes}
+        return told
+
+
+def provider_name(text: str) -> str:
+    """Return onnxruntime's name of a provider, of which the plan may give the short one."""
+    return PROVIDER_NAMES.get(text.lower(), text)
 
 
 def parse_options(options: Json) -> OrtOptions:
@@ -68,7 +90,9 @@ def parse_options(options: Json) -> OrtOptions:
     default = OrtOptions()
     return OrtOptions(
         threads=read.integer(options, "threads", default.threads, low=1),
-        provider=read.text(options, "provider", default.provider),
+        provider=provider_name(read.text(options, "provider", default.provider)),
+        cuda_graph=read.flag(options, "cuda_graph", default.cuda_graph),
+        allow_cpu_nodes=read.flag(options, "allow_cpu_nodes", default.allow_cpu_nodes),
         graph_optimization=read.choice(options, "graph_optimization", default.graph_optimization, OPTIMIZATION_LEVELS),
         accuracy=read.flag(options, "accuracy", default.accuracy),
         calibration_samples=read.integer(options, "calibration_samples", default.calibration_samples, low=1),

@@ -24,7 +24,7 @@ from enginewatch_harness.backends.base import Availability, Context, Job, Measur
 from enginewatch_harness.backends.ort_loop import Window, delayed, measure, warm_up
 from enginewatch_harness.backends.torch_errors import translated
 from enginewatch_harness.backends.torch_models import LoadedModel, load
-from enginewatch_harness.backends.torch_options import DTYPES, TorchOptions, check_precision, parse_options
+from enginewatch_harness.backends.torch_options import DEVICES, DTYPES, TorchOptions, check_precision, parse_options
 from enginewatch_harness.backends.torch_trace import tables_of
 from enginewatch_harness.provenance import cpu_device
 
@@ -84,7 +84,12 @@ class TorchBackend:
     def device_of(self, options: Json) -> str:
         """Return the product that a case with these options runs on."""
         wanted = options.get("torch_device", "auto")
-        return torch_find.device_name(wanted if isinstance(wanted, str) else "auto")
+        return torch_find.device_name(wanted if wanted in DEVICES else "auto")
+
+    def uses_gpu(self, options: Json) -> bool:
+        """Return whether a case with these options runs on a GPU, as far as it is known before torch is imported."""
+        wanted = options.get("torch_device", "auto")
+        return torch_find.kind_of_device(wanted if wanted in DEVICES else "auto") == "cuda"
 
     def engine_options(self, job: Job) -> None:
         """Check the options; nothing is built ahead.

@@ -48,6 +48,10 @@ class TorchTensorRtBackend(TorchBackend):
         """Return the GPU's product name: TensorRT has no other device."""
         return first_gpu() or "NVIDIA GPU"
 
+    def uses_gpu(self, options: Json) -> bool:
+        """Return true: TensorRT has no other device."""
+        return True
+
     def _compile(self, job: Job, ready: Ready, context: Context) -> None:
         if ready.device != "cuda":
             raise NotAvailableError(
