@@ -120,11 +120,13 @@ def _groups(files: list[Path]) -> Iterator[tuple[str, Arrays]]:
 
 def _read(path: Path) -> Arrays:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {path.stem: loaded}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
+        # numpy leaves a damaged file open that it opened itself.
+        with path.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {path.stem: loaded}
+            with loaded:
+                return {name: loaded[name] for name in loaded.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BackendError(
             f"{path} cannot be read as numpy arrays: {error}",

@@ -113,7 +113,8 @@ def _read(path: Path | None, batches: int) -> list[Arrays] | None:
     if path is None or not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # numpy leaves a damaged file open that it opened itself.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             names = stored[_NAMES].tolist()
             return [{name: stored[f"{batch}.{i}"] for i, name in enumerate(names)} for batch in range(batches)]
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
