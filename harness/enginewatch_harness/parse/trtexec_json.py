@@ -210,7 +210,7 @@ class Profile:
     layers: tuple[LayerTime, ...]
 
 
-_NUMBER = r"(-?(?:[\d.]+(?:[eE][-+]?\d+)?|inf|nan))"
+_NUMBER = r"(-?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|inf|nan))"
 _COUNT = re.compile(r',?\s*{\s*"count"\s*:\s*(\d{1,18})\s*},?')
 _LAYER = re.compile(
     rf',?\s*{{\s*"name"\s*:\s*"(?P<name>.*)"\s*,\s*"timeMs"\s*:\s*{_NUMBER}\s*,\s*"averageMs"\s*:\s*{_NUMBER}\s*,'
