@@ -22,6 +22,7 @@ from enginewatch_harness.backends.openai_options import OpenAiOptions
 from enginewatch_harness.backends.ort_options import OrtOptions
 from enginewatch_harness.backends.tensorrt_options import TensorrtOptions
 from enginewatch_harness.backends.trtexec_options import TrtexecOptions
+from enginewatch_harness.backends.trtllm_options import TrtllmOptions
 from enginewatch_harness.cli import enginewatch
 from enginewatch_harness.plan_file import PlanFile
 
@@ -106,6 +107,7 @@ def options() -> str:
         ("trtexec", TrtexecOptions),
         ("tensorrt", TensorrtOptions),
         ("openai", OpenAiOptions),
+        ("trtllm", TrtllmOptions),
     )
     for name, kind in kinds:
         said = " ".join((kind.__doc__ or "").partition("Attributes:")[2].split())

@@ -30,7 +30,7 @@ BUILD_LOG = """\
 [04/29/2026-11:03:51] [TRT] [I] Total Weights Memory: 8134053232 bytes
 [04/29/2026-11:04:07] [TRT-LLM] [I] Total time of building Unnamed Network 0: 00:00:31
 [04/29/2026-11:04:07] [TRT-LLM] [I] Build phase peak memory: 10421.96 MB, children: 6296.07 MB
-[04/29/2026-11:04:08] [TRT-LLM] [I] Serializing engine to /home/someone/engine/rank0.engine...
+[04/29/2026-11:04:08] [TRT-LLM] [I] Serializing engine to /data/someone/engine/rank0.engine...
 [04/29/2026-11:04:09] [TRT-LLM] [I] Engine serialized. Total time: 00:00:01
 [04/29/2026-11:04:09] [TRT-LLM] [I] Total time of building all engines: 00:01:34
 """
@@ -50,9 +50,9 @@ ENGINE = {
         "max_batch_size": 64,
         "max_num_tokens": 8192,
         "kv_cache_type": "PAGED",
-        "lora_config": {"lora_dir": ["/home/someone/lora"]},
-        "input_timing_cache": "/home/someone/model.cache",
-        "plugin_config": {"gemm_plugin": "auto", "nccl_plugin": None, "paged_kv_cache": True, "dll": "/home/x.so"},
+        "lora_config": {"lora_dir": ["/data/someone/lora"]},
+        "input_timing_cache": "/data/someone/model.cache",
+        "plugin_config": {"gemm_plugin": "auto", "nccl_plugin": None, "paged_kv_cache": True, "dll": "/data/x.so"},
     },
 }
 
@@ -167,7 +167,7 @@ def test_engine_config() -> None:
 
 
 def test_no_path_of_the_builders_machine_is_kept() -> None:
-    assert "/home" not in repr(parse_config(json.dumps(ENGINE), "config.json"))
+    assert "/data" not in repr(parse_config(json.dumps(ENGINE), "config.json"))
 
 
 def test_checkpoint_and_hugging_face_configs() -> None:
@@ -387,10 +387,10 @@ def test_bursts_do_not_spoil_the_speed_per_user(golden_report: str) -> None:
 
 def test_user_paths_are_in_nothing_that_is_kept(golden_report: str) -> None:
     told = json.loads(golden_report)
-    told["engine"] |= {"engine_dir": "/home/someone/engine", "model_path": "/home/someone/model"}
-    told["dataset"]["dataset_path"] = "/home/someone/data.jsonl"
+    told["engine"] |= {"engine_dir": "/data/someone/engine", "model_path": "/data/someone/model"}
+    told["dataset"]["dataset_path"] = "/data/someone/data.jsonl"
     found = read_report(json.dumps(told), "")
-    assert "/home" not in repr(found)
+    assert "/data" not in repr(found)
 
 
 @pytest.mark.parametrize("name", ["0.16-throughput", "0.19-streaming", "0.21-throughput", "1.2-streaming"])
