@@ -142,6 +142,12 @@ def test_fusions_are_resolved_many_to_many():
     }
 
 
+def test_what_is_left_over_joins_the_work_that_it_shares_most_with():
+    base = engine(("abc", "Conv", 1, "abc"), ("cd", "Conv", 1, "cd"))
+    cand = engine(("abc", "Conv", 1, "abc"), ("cd", "Conv", 1, "cd"), ("bc2", "Conv", 1, "bc"))
+    assert (frozenset({"abc"}), frozenset({"abc", "bc2"})) in partition(align(base, cand))
+
+
 def test_a_node_that_many_layers_mention_does_not_join_them():
     base = engine(("x", "Conv", 1, ("a", "/QuantizeLinear_1")), ("y", "Conv", 1, ("b", "/QuantizeLinear_1", "s")))
     cand = engine(("x", "Conv", 1, ("a", "/QuantizeLinear_1")), ("y", "Conv", 1, ("b", "s")))
@@ -282,6 +288,8 @@ def test_the_roofline_says_what_bounds_a_layer():
     assert layer_roofline(gpu_layer(flops=10**9, bytes=480_000_000, time_ns=300_000), gpu).bound == "latency"
     small = layer_roofline(gpu_layer(flops=10**6, bytes=10**5, time_ns=2_000), gpu)
     assert (small.bound, small.may_stay_in_cache) == ("latency", True)
+    tiny = layer_roofline(gpu_layer(flops=10**6, bytes=7_680_000, time_ns=3_000), gpu)  # 2 µs of traffic at 80 %
+    assert tiny.bound == "latency"
     copy = layer_roofline(gpu_layer(family="conversions", bytes=480_000_000, time_ns=150_000), gpu)
     assert (copy.bound, copy.intensity, copy.achieved_flop_s) == ("memory", 0, None)
 
