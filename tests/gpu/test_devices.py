@@ -1,4 +1,4 @@
-"""The devices of a real host: do we list what the driver's own tool lists, and does a process see the one it is given?"""
+"""The devices of a real host: are they those that the driver lists, and does a process see the one it is given?"""
 
 from __future__ import annotations
 
