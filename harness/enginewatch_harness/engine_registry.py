@@ -148,8 +148,13 @@ _SAME = (
 def _same_file(engine: Engine, entry: Entry) -> Engine:
     """Return another build of which the same file came out: what is known of the one is known of the other."""
     record = entry.record or engine.record
-    build = {"build_number": record.build_number, "build_time_s": record.build_time_s, "built_at": record.built_at}
-    return replace(engine, entry=entry, record=replace(engine.record, **build))
+    known = replace(
+        engine.record,
+        build_number=record.build_number,
+        build_time_s=record.build_time_s,
+        built_at=record.built_at,
+    )
+    return replace(engine, entry=entry, record=known)
 
 
 def _only_cached(entry: Entry) -> Engine:

@@ -27,6 +27,7 @@ class Side:
         layers: In order of execution.
         total_ns: Time of one inference without a profiler; ``None`` where it was not measured.
         notes: What a reader must know.
+        case_key: The case that it was measured in; ``None`` for files.
     """
 
     name: str
@@ -34,14 +35,31 @@ class Side:
     layers: tuple[LayerFacts, ...]
     total_ns: int | None
     notes: tuple[str, ...] = ()
+    case_key: str | None = None
 
 
-def load_side(ref: str, workspace: Workspace) -> Side:
+def load_pair(base: str, cand: str, workspace: Workspace) -> tuple[Side, Side]:
+    """Return the two sides of a comparison; engines of more than one case in one that both have, where there is one.
+
+    Raises:
+        UsageError: As ``load_side``.
+        MeasurementError: As ``load_side``.
+        StorageError: As ``load_side``.
+    """
+    one = load_side(base, workspace)
+    other = load_side(cand, workspace, prefer=one.case_key)
+    if one.case_key != other.case_key and other.case_key is not None:
+        one = load_side(base, workspace, prefer=other.case_key)
+    return one, other
+
+
+def load_side(ref: str, workspace: Workspace, *, prefer: str | None = None) -> Side:
     """Return the layers that ``ref`` names.
 
     Args:
         ref: An engine's or a run's id, ``SESSION:CASE``, or a file or folder with trtexec's exports.
         workspace: Where the store is, for what is no path.
+        prefer: Case to choose for an engine that was measured in more than one.
 
     Raises:
         UsageError: It names nothing, more than one thing, or something without layers.
@@ -54,7 +72,7 @@ def load_side(ref: str, workspace: Workspace) -> Side:
     from enginewatch_harness.commands.db import open_reader
 
     with open_reader(workspace) as reader:
-        return _from_store(ref, reader, workspace)
+        return _from_store(ref, reader, workspace, prefer)
 
 
 def _from_files(given: Path) -> Side:
@@ -135,7 +153,7 @@ def _total_ns(layers: Path, stem: str) -> int | None:
     return None if line is None or line.mean_ms is None else round(line.mean_ms * 1e6)
 
 
-def _from_store(ref: str, reader: Reader, workspace: Workspace) -> Side:
+def _from_store(ref: str, reader: Reader, workspace: Workspace, prefer: str | None) -> Side:
     engines = read_engines(reader, workspace)
     if ":" in ref:
         run = _run_of_case(ref, reader, workspace)
@@ -148,7 +166,7 @@ def _from_store(ref: str, reader: Reader, workspace: Workspace) -> Side:
         if not found and len(runs) > 1:
             listed = ", ".join(row["run_id"] for row in runs[:_LISTED])
             raise UsageError(f"{ref!r} is ambiguous: {len(runs)} runs begin with it", remedy=f"give more of {listed}")
-        run = runs[0] if runs else _run_of_engine(find(engines, ref), reader)
+        run = runs[0] if runs else _run_of_engine(find(engines, ref), reader, prefer)
     rows = reader.rows("engines_layers", run=run["run_id"])
     total = reader.rows("engines_total", engine=run["engine_sha256"], case=run["case_key"], session=run["session_id"])
     total_ms = total[0]["gpu_ms"] if total[0]["gpu_ms"] is not None else total[0]["latency_ms"]
@@ -157,6 +175,7 @@ def _from_store(ref: str, reader: Reader, workspace: Workspace) -> Side:
         source=f"run {run['run_id']}",
         layers=layer_facts(rows),
         total_ns=None if total_ms is None else round(total_ms * 1e6),
+        case_key=run["case_key"],
     )
 
 
@@ -164,14 +183,14 @@ def _runs(reader: Reader, **given: str) -> list[Json]:
     return reader.rows("engines_layers_run", **{"engine": None, "run": None, "session": None, "case": None, **given})
 
 
-def _run_of_engine(engine: Engine, reader: Reader) -> Json:
+def _run_of_engine(engine: Engine, reader: Reader, prefer: str | None) -> Json:
     found = _runs(reader, engine=engine.sha256)
     if not found:
         raise UsageError(
             f"no run of engine {engine.title} has layers",
             remedy="measure it with the backend's profile switched on (options = { profile = true })",
         )
-    return found[0]
+    return next((row for row in found if row["case_key"] == prefer), found[0])
 
 
 def _run_of_case(ref: str, reader: Reader, workspace: Workspace) -> Json:

@@ -86,11 +86,15 @@ def test_only_a_session_that_is_no_worse_moves_the_pointer(workspace, session):
     accept(workspace, "test-plan", BASE, by=None, reason="first")
     judged(workspace, NEXT, comparison(Verdict.UNCHANGED), comparison(Verdict.REGRESSED, case_key=OTHER))
     assert (good(workspace), good(workspace, OTHER)) == (["bb"], ["aa"])
-    for verdict in (Verdict.REGRESSED, Verdict.FAILED, Verdict.INCONCLUSIVE, Verdict.NOT_COMPARABLE):
-        judged(workspace, THIRD, comparison(verdict))
-        assert good(workspace) == ["bb"]
+    judged(workspace, THIRD, comparison(Verdict.INCONCLUSIVE))
+    assert good(workspace) == ["bb"]
     judged(workspace, THIRD, comparison(Verdict.IMPROVED))
     assert good(workspace) == ["cc"]
+
+
+@pytest.mark.parametrize("verdict", [Verdict.REGRESSED, Verdict.FAILED, Verdict.NOT_COMPARABLE])
+def test_one_bad_verdict_holds_a_case_back(verdict):
+    assert good_cases([comparison(Verdict.UNCHANGED), comparison(verdict, "throughput_qps")]) == {}
 
 
 def test_a_wrong_output_holds_a_faster_engine_back():

@@ -8,8 +8,9 @@ WITH newest AS (
 ), good AS (
   SELECT * FROM newest WHERE NOT starts_with(why, 'withdrawn')
 )
-SELECT plan_name, case_key, series_id::VARCHAR AS series_id, engine_sha256, session_id::VARCHAR AS session_id, why,
-  epoch_us(marked_at) AS marked_us
-FROM good
-QUALIFY rank() OVER (PARTITION BY plan_name, case_key ORDER BY session_id DESC) = 1
-ORDER BY plan_name, case_key, marked_us, engine_sha256
+SELECT g.plan_name, g.case_key, g.series_id::VARCHAR AS series_id, g.engine_sha256,
+  g.session_id::VARCHAR AS session_id, g.why, epoch_us(g.marked_at) AS marked_us
+FROM good g
+LEFT JOIN engines e USING (engine_sha256)
+QUALIFY rank() OVER (PARTITION BY g.plan_name, g.case_key ORDER BY g.session_id DESC) = 1
+ORDER BY g.plan_name, g.case_key, coalesce(e.build_number, 0), g.engine_sha256

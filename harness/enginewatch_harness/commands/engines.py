@@ -23,7 +23,14 @@ FIRST_TO_GO = ("device", "version", "build s", "last used (UTC)", "backend", "si
 
 @click.group()
 def engines() -> None:
-    """List, explain, compare, check and prune built engines."""
+    """List, explain, compare, check and prune built engines.
+
+    \b
+    Examples:
+      enginewatch engines list
+      enginewatch engines diff 3f9c1d2a 88e0b1c4
+      enginewatch engines prune --keep-last 2
+    """
 
 
 for command in (show, diff, spread, verify, prune):

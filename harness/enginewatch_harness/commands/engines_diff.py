@@ -12,7 +12,7 @@ from enginewatch_db.model import Json
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness.commands.options import json_option, store_option
 from enginewatch_harness.console import PIPE_WIDTH, out, result, result_json, say
-from enginewatch_harness.engine_sides import Side, load_side
+from enginewatch_harness.engine_sides import Side, load_pair
 
 
 @click.command()
@@ -33,7 +33,9 @@ def diff(base: str, cand: str, rows: int, workspace: Workspace, *, as_json: bool
       enginewatch engines diff latest~1:resnet/trtexec/fp16/b8 latest:resnet/trtexec/int8/b8
       enginewatch engines diff fp16.layers.json int8.layers.json
     """
-    one, other = load_side(base, workspace), load_side(cand, workspace)
+    one, other = load_pair(base, cand, workspace)
+    if one.case_key != other.case_key and None not in (one.case_key, other.case_key):
+        say(f"these are two cases: {one.case_key} and {other.case_key}")
     for side in (one, other):
         for note in side.notes:
             say(f"{side.name}: {note}")
