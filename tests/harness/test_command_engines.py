@@ -340,3 +340,13 @@ def test_an_engine_fits_its_own_product_and_version_only(devices, version, words
 def test_what_is_not_known_of_an_engine_is_not_compared():
     unknown = record(device=None, compute_capability=None, tool_version=None)
     assert misfits(unknown, Here(backend="trtexec", version="1", devices={"GPU": None})) == ()
+
+
+def test_the_docs_name_every_command_and_every_file_of_a_bundle(store, call):
+    from enginewatch_harness.commands.engines import engines
+
+    text = (Path(__file__).parents[2] / "docs" / "engines.md").read_text()
+    assert [name for name in engines.commands if f"enginewatch engines {name}" not in text] == []
+    call("rollback", CASE, "--to", "good")
+    names = [path.name for path in Path("good").iterdir()]
+    assert [name for name in names if f"`{name}`" not in text] == []
