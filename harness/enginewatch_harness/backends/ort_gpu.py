@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
+import os
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
@@ -22,6 +24,10 @@ NO_CPU_NODES = "session.disable_cpu_ep_fallback"
 """Session configuration with which a node that only the CPU can run fails the session instead of slowing it."""
 
 _TRT_FLAGS = {"fp16": "trt_fp16_enable", "bf16": "trt_bf16_enable", "int8": "trt_int8_enable"}
+_LIBRARIES = {
+    CUDA_PROVIDER: "libonnxruntime_providers_cuda.so",
+    TENSORRT_PROVIDER: "libonnxruntime_providers_tensorrt.so",
+}
 _FALLBACK_WORDS = (
     "fallback to CPU EP has been explicitly disabled",
     "Please install TensorRT libraries",
@@ -78,8 +84,24 @@ def is_fallback(reason: str) -> bool:
 
 
 def fallback(provider: str, why: str) -> BackendError:
-    """Return the one error for a provider that is not what runs."""
+    """Return the one error for a provider that is not what runs, with its code and remedy."""
     return BackendError(f"execution provider {provider} is not active: {why}", code="provider_fallback", remedy=REMEDY)
+
+
+def missing_library(onnxruntime: Any, provider: str) -> str | None:  # noqa: ANN401 - onnxruntime ships no types
+    """Return the loader's words about a library that a provider needs and this machine lacks; ``None`` if it has all.
+
+    onnxruntime itself says it in its log only, and then goes on with another provider.
+    """
+    name = _LIBRARIES.get(provider)
+    path = Path(onnxruntime.__file__).parent / "capi" / name if name else None
+    if path is None or not path.is_file():
+        return None
+    try:
+        ctypes.CDLL(str(path), mode=os.RTLD_LAZY)
+    except OSError as error:
+        return str(error) if "cannot open shared object" in str(error) else None
+    return None
 
 
 def load_cuda_libraries(onnxruntime: Any) -> None:  # noqa: ANN401 - onnxruntime ships no types

@@ -14,6 +14,7 @@ from enginewatch_harness.backends.ort_gpu import (
     fallback,
     is_fallback,
     load_cuda_libraries,
+    missing_library,
     provider_list,
 )
 from enginewatch_harness.backends.ort_options import OrtOptions
@@ -93,7 +94,9 @@ def open_session(
             raise fallback(options.provider, _why(path, providers, shorten(str(error)))) from error
     active = session.get_providers()[0]
     if active != options.provider:
-        raise fallback(options.provider, f"onnxruntime chose {active}")
+        raise fallback(
+            options.provider, missing_library(onnxruntime, options.provider) or f"onnxruntime chose {active}"
+        )
     return session
 
 
@@ -101,6 +104,9 @@ def _why(path: Path, providers: list[tuple[str, Json]], words: str) -> str:
     """Tell a provider that cannot start from one that starts and lacks operators."""
     import onnxruntime
 
+    missing = missing_library(onnxruntime, providers[0][0])
+    if missing is not None:
+        return missing
     quiet = onnxruntime.SessionOptions()
     quiet.log_severity_level = _NOTHING
     try:
@@ -110,5 +116,5 @@ def _why(path: Path, providers: list[tuple[str, Json]], words: str) -> str:
         return words
     active = session.get_providers()[0]
     if active != providers[0][0]:
-        return f"it cannot start here, onnxruntime chose {active} (its log names the missing library)"
+        return f"it cannot start here, onnxruntime chose {active}"
     return "it leaves nodes to the CPU; allow_cpu_nodes = true measures them there"
