@@ -16,11 +16,12 @@ _BINDING = re.compile(
     r"^(?:Created )?(input|output|Input|Output) binding for (?P<name>.+?) with dimensions (?P<dims>\d*(?:x\d+)*)"
     r"(?: and type (?P<type>\w+) is created\.)?$"
 )
+_VALUE = r"(?:-?(?:\d+(?:\.\d+)?(?:e[-+]\d+)?|inf|nan))"
 _OUTPUT = re.compile(
     r'(?P<between>[\s,]*)\{ "name" : "(?P<name>[^\n]*)"\n\s*, "dimensions" : "(?P<dims>\d*(?:x\d+)*)"\n'
     r'\s*, "values" : \[ '
     r"(?:Final shape is (?P<final>\d*(?:x\d+)*) reported by the output allocator\.\n)?"
-    r"(?P<values>[-+\d.einfa, ]*) \]\n\s*\}"
+    rf"(?P<values>(?:{_VALUE}(?:, {_VALUE})*)?) \]\n\s*\}}"
 )
 _DTYPES: dict[str, type[np.generic]] = {
     "bool": np.bool_,
