@@ -366,3 +366,15 @@ def test_calibration_data_is_part_of_the_engine(models, tmp_path, context):
     plain = BACKEND.engine_options(make_job(path, "transformer_tiny", "int8"))
     assert plain["calibration_seed"] == 0
     assert "calibration_data" not in plain
+
+
+@pytest.mark.parametrize("precision", WORKING)
+def test_weights_beside_the_model_come_into_the_engine(precision, models, tmp_path, context):
+    path = tmp_path / "there" / "m.onnx"
+    path.parent.mkdir()
+    model = onnx.load(models / "convnet_tiny.onnx")
+    onnx.save(model, str(path), save_as_external_data=True, location="m.bin", size_threshold=0)
+    job = make_job(path, "convnet_tiny", precision)
+    record = BACKEND.build(job, tmp_path / "engine", context)
+    path.parent.rename(tmp_path / "gone")
+    assert BACKEND.measure(job, record, tmp_path / "engine", context).counts["inferences"] >= 1

@@ -41,6 +41,7 @@ from enginewatch_harness.backends.ort_options import (
 from enginewatch_harness.backends.ort_probe import working_precisions
 from enginewatch_harness.backends.ort_profile import layers_from_trace
 from enginewatch_harness.backends.ort_session import open_session
+from enginewatch_harness.graph_precision.load import embed_weights
 from enginewatch_harness.provenance import cpu_device
 
 _PROFILE_INFERENCES = 20
@@ -150,6 +151,7 @@ class OnnxRuntimeBackend:
                 model=job.model_path,
                 save_to=target,
             )
+            embed_weights(target, converted.parent)
 
     def measure(self, job: Job, engine: EngineRecord | None, engine_path: Path | None, context: Context) -> Measurement:
         """Warm up and time single inferences with bound inputs and outputs, one after the other.

@@ -28,7 +28,7 @@ class OrtOptions:
         allow_cpu_nodes: Let nodes that the GPU's provider lacks run on the CPU; else they fail the case.
         graph_optimization: How far the graph is optimised at build time.
         accuracy: Compare the output with the fp32 model's after measuring.
-        calibration_samples: Seeded inputs that the static int8 calibration sees.
+        calibration_samples: Inputs that the static int8 calibration sees: too few, and larger values are cut off.
         calibration_seed: Seed of these inputs.
         calibration_data: Inputs to calibrate with instead: an ``.npz`` or a folder (``input_data``).
         accuracy_data: Inputs to take the accuracy on instead of seeded ones: an ``.npz`` or a folder.
@@ -46,7 +46,7 @@ class OrtOptions:
     allow_cpu_nodes: bool = False
     graph_optimization: str = "all"
     accuracy: bool = True
-    calibration_samples: int = 8
+    calibration_samples: int = 32
     calibration_seed: int = 0
     calibration_data: str | None = None
     accuracy_data: str | None = None

@@ -40,7 +40,7 @@ class Calibration:
         tool: A name of ``GRAPH_TOOLS``.
     """
 
-    samples: int = 8
+    samples: int = 32
     seed: int = 0
     data: Path | None = None
     per_channel: bool = True

@@ -70,6 +70,24 @@ def model_sha256(path: Path) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+def embed_weights(path: Path, folder: Path) -> None:
+    """Bring into a file the weights that it names in another file's folder.
+
+    ONNX Runtime writes an optimised graph with the names of its source's weight files, wherever it writes it.
+
+    Args:
+        path: The written file; only changed where it names other files.
+        folder: Folder of the source.
+
+    Raises:
+        BackendError: ``model_corrupt``.
+    """
+    model = _load(path, weights=False)
+    if any(_locations(tensor) for tensor in _tensors(model)):
+        onnx.load_external_data_for_model(model, str(folder))
+        save_model(model, path)
+
+
 def save_model(model: onnx.ModelProto, path: Path) -> None:
     """Write a model; weights go into ``<path>.data`` where one file cannot hold them."""
     if model.ByteSize() <= _PROTOBUF_LIMIT_BYTES:

@@ -14,7 +14,7 @@ import onnx
 from enginewatch_harness.backends.ort_errors import translated
 from enginewatch_harness.backends.ort_options import OrtOptions
 from enginewatch_harness.backends.ort_session import open_session
-from enginewatch_harness.graph_precision.load import load_model, save_model
+from enginewatch_harness.graph_precision.load import WEIGHTS_SUFFIX, embed_weights, load_model, save_model
 from enginewatch_harness.graph_precision.order import sort_nodes
 from enginewatch_harness.input_data import Arrays
 
@@ -87,6 +87,7 @@ def quantize_static_int8(
             activation_type=QuantType.QInt8 if for_tensorrt else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             extra_options=_TENSORRT_INT8 if for_tensorrt else None,
+            use_external_data_format=_beside(folded),
         )
 
 
@@ -105,6 +106,7 @@ def quantize_dynamic_int8(source: Path, target: Path, *, operators: tuple[str, .
             str(target),
             op_types_to_quantize=list(operators or DYNAMIC_INT8_OPS),
             weight_type=QuantType.QInt8,
+            use_external_data_format=_beside(folded),
         )
 
 
@@ -116,6 +118,7 @@ def fold(source: Path, work_dir: Path) -> Path:
     """
     target = work_dir / "folded.onnx"
     open_session(source, OrtOptions(), precision="fp32", optimization="basic", save_to=target)
+    embed_weights(target, source.parent)
     model = load_model(target)
     # The marks that onnxruntime's own pre-processing leaves: the quantiser then does not ask for it again.
     onnx.helper.set_model_props(
@@ -123,6 +126,11 @@ def fold(source: Path, work_dir: Path) -> Path:
     )
     save_model(model, target)
     return target
+
+
+def _beside(path: Path) -> bool:
+    """Return whether a model that was saved here keeps its weights beside it."""
+    return path.with_name(f"{path.name}{WEIGHTS_SUFFIX}").is_file()
 
 
 def calibration_reader(make: InputMaker) -> Any:  # noqa: ANN401 - onnxruntime ships no types
