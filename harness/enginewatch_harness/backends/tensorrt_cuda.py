@@ -91,11 +91,6 @@ class Cuda:
         flag = self._rt.cudaDeviceScheduleSpin if spin else self._rt.cudaDeviceScheduleBlockingSync
         self._call("cudaSetDeviceFlags", flag)
 
-    def free_memory(self) -> int:
-        """Return the bytes of the current GPU that are free."""
-        free, _ = self._call("cudaMemGetInfo")
-        return int(free)
-
     def stream(self) -> Any:  # noqa: ANN401
         """Return a new stream; TensorRT synchronises the whole device on the default one."""
         return self._call("cudaStreamCreateWithFlags", self._rt.cudaStreamNonBlocking)
