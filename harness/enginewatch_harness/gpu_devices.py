@@ -11,11 +11,8 @@ from enginewatch_harness.backends.base import UsesGpu
 from enginewatch_harness.gpu_choice import Host
 from enginewatch_harness.registry import backend
 
-GPU_BACKENDS = frozenset({"trtexec", "tensorrt", "tensorrt_rtx", "torch_tensorrt"})
+GPU_BACKENDS = frozenset({"trtexec", "tensorrt", "tensorrt_rtx"})
 """Backends that run on a GPU whatever their options are, where they do not say so themselves (``UsesGpu``)."""
-
-GPU_PROVIDERS = ("cuda", "tensorrt", "nvtensorrt")
-"""How the names of ONNX Runtime's providers for NVIDIA GPUs begin, in lower case."""
 
 
 @cache
@@ -41,14 +38,7 @@ def uses_gpu(name: str, options: Json) -> bool:
     tool = backend(name)
     if isinstance(tool, UsesGpu):
         return tool.uses_gpu(options)
-    match name:
-        case "onnxruntime":
-            return str(options.get("provider", "")).lower().startswith(GPU_PROVIDERS)
-        case "torch" | "torch_compile":
-            # ``auto`` takes a GPU where there is one; a plan that names GPUs means one everywhere.
-            return str(options.get("torch_device", "auto")) != "cpu"
-        case "trtllm":
-            # A model that is spread over several GPUs cannot be bound to one.
-            return all(options.get(key, 1) == 1 for key in ("tp", "pp"))
-        case _:
-            return name in GPU_BACKENDS
+    if name == "trtllm":
+        # A model that is spread over several GPUs cannot be bound to one.
+        return all(options.get(key, 1) == 1 for key in ("tp", "pp"))
+    return name in GPU_BACKENDS
