@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gzip
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +16,7 @@ from enginewatch_ci.comparable import FacetDifference
 from enginewatch_ci.facts import Arm, RunFacts, SessionFacts
 from enginewatch_ci.host import HostShift
 from enginewatch_ci.judgement import Judgement
+from enginewatch_ci.layers.facts import layer_facts
 from enginewatch_ci.policy import Policy
 from enginewatch_ci.summary import sentence
 from enginewatch_db.bundle import Bundle, write
@@ -35,6 +38,8 @@ from enginewatch_db.model import (
 )
 from enginewatch_db.validity import Reason
 from enginewatch_db.workspace import Workspace
+from enginewatch_harness.parse.trtexec_json import parse_profile
+from enginewatch_harness.parse.trtexec_layers import layers_table, parse_layers
 
 # Examples that resample take tens of milliseconds, and a busy host makes more of it: time is no property here.
 settings.register_profile("no-deadline", deadline=None)
@@ -361,3 +366,22 @@ def to_arm():
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def layer_rows():
+    """Return the table of layers of a recording, by ``fp16-b8`` and the like."""
+    folder = Path(__file__).parent.parent / "data" / "harness" / "trtexec"
+
+    @functools.cache
+    def read(name):
+        files = (folder / f"resnet50-{name}.{kind}.json.gz" for kind in ("profile", "layers"))
+        profile, layers = (gzip.decompress(file.read_bytes()).decode() for file in files)
+        return layers_table(parse_profile(profile), parse_layers(layers)).to_pylist()
+
+    return lambda name: [dict(row) for row in read(name)]
+
+
+@pytest.fixture(scope="session")
+def engines(layer_rows):
+    return {name: layer_facts(layer_rows(name)) for name in ("fp32-b8", "fp16-b8")}

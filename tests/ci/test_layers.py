@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import random
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,27 +11,10 @@ from hypothesis import strategies as st
 
 from enginewatch_ci.layers.align import align
 from enginewatch_ci.layers.facts import LayerFacts, family, layer_facts
-from enginewatch_ci.layers.histogram import conversion_cost, dominant_dtype, precision_histogram
-from enginewatch_ci.layers.roofline import layer_roofline, roofline
 from enginewatch_ci.layers.text import explain, render_layer_diff
 from enginewatch_ci.layers.waterfall import diff_layers
-from enginewatch_db.gpus import find_gpu
-from enginewatch_harness.parse.trtexec_json import parse_profile
-from enginewatch_harness.parse.trtexec_layers import layers_table, parse_layers
 
-DATA = Path(__file__).parent.parent / "data" / "harness" / "trtexec"
 MEASURED_NS = {"fp32-b8": 2_660_000, "fp16-b8": 670_538}
-
-
-def rows(name):
-    texts = (gzip.decompress((DATA / f"resnet50-{name}.{kind}.json.gz").read_bytes()) for kind in ("profile", "layers"))
-    profile, layers = (text.decode() for text in texts)
-    return layers_table(parse_profile(profile), parse_layers(layers)).to_pylist()
-
-
-@pytest.fixture(scope="module")
-def engines():
-    return {name: layer_facts(rows(name)) for name in ("fp32-b8", "fp16-b8")}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +23,7 @@ def recorded(engines):
     return diff_layers(engines["fp32-b8"], engines["fp16-b8"], **totals)
 
 
-def engine(*layers, origin=None):
+def engine(*layers):
     """Make layers of (name, type, ns, origin, inputs, outputs); what is left out is empty."""
     made = []
     for index, (name, kind, time_ns, *rest) in enumerate(layers):
@@ -69,10 +50,10 @@ def partition(groups):
     }
 
 
-def test_the_rows_sum_to_the_profiles_and_to_what_was_measured(recorded, engines):
+def test_the_rows_sum_to_the_profiles_and_to_what_was_measured(recorded, layer_rows):
     found = recorded
     for side, name in (("base", "fp32-b8"), ("cand", "fp16-b8")):
-        mean_ns = sum(row["mean_ns"] for row in rows(name))
+        mean_ns = sum(row["mean_ns"] for row in layer_rows(name))
         assert getattr(found, f"{side}_layers_ns") == mean_ns
         shown = sum(getattr(group, f"{side}_ns") for group in found.groups)
         assert shown + getattr(found, f"{side}_conversions_ns") == mean_ns
@@ -102,8 +83,8 @@ def test_an_engine_against_itself_changes_nothing(engines):
     assert explain(found) == "candidate takes as long as baseline"
 
 
-def test_the_order_of_rows_does_not_matter(recorded, engines):
-    shuffled = rows("fp16-b8")
+def test_the_order_of_rows_does_not_matter(recorded, engines, layer_rows):
+    shuffled = layer_rows("fp16-b8")
     random.Random(5).shuffle(shuffled)
     assert layer_facts(shuffled) == engines["fp16-b8"]
     other = [dataclasses.replace(layer) for layer in reversed(engines["fp32-b8"])]
@@ -257,76 +238,6 @@ def test_layers_that_stayed_in_the_old_precision_are_counted():
     assert told.endswith("1 layer stayed in fp16")
 
 
-def test_precision_histogram_and_conversions(engines):
-    (share,) = precision_histogram(engines["fp16-b8"])
-    assert (share.dtype, share.layers, share.layers_pct, share.time_pct, share.flops_pct) == ("fp16", 56, 100, 100, 100)
-    cost = conversion_cost(engines["fp16-b8"])
-    assert (cost.layers, cost.timed_layers) == (52, 49)
-    assert cost.time_pct == pytest.approx(27.9, abs=0.05)
-    assert share.time_ns + cost.time_ns == sum(layer.time_ns for layer in engines["fp16-b8"])
-    assert precision_histogram(()) == ()
-    assert conversion_cost(()).time_ns is None
-    assert dominant_dtype(()) is None
-
-
-def gpu_layer(**facts):
-    values = {"index": 0, "name": "l", "family": "convolutions", "dtype": "fp16", "time_ns": 10_000, **facts}
-    return LayerFacts(**values)
-
-
-def test_the_roofline_says_what_bounds_a_layer():
-    gpu = find_gpu("NVIDIA H200")
-    compute = layer_roofline(gpu_layer(flops=989_400_000_000, bytes=10**6, time_ns=1_500_000), gpu)
-    assert compute.attainable_ns == pytest.approx(1e6)
-    assert compute.achieved_pct == pytest.approx(200 / 3)
-    assert compute.attainable_flop_s == pytest.approx(compute.peak_flop_s)
-    assert compute.bound == "compute"
-    memory = layer_roofline(gpu_layer(flops=10**9, bytes=480_000_000, time_ns=150_000), gpu)
-    assert memory.attainable_ns == pytest.approx(100_000)
-    assert memory.attainable_flop_s == pytest.approx(10**9 / 480_000_000 * 4.8e12)
-    assert (memory.bound, memory.may_stay_in_cache) == ("memory", False)
-    assert layer_roofline(gpu_layer(flops=10**9, bytes=480_000_000, time_ns=300_000), gpu).bound == "latency"
-    small = layer_roofline(gpu_layer(flops=10**6, bytes=10**5, time_ns=2_000), gpu)
-    assert (small.bound, small.may_stay_in_cache) == ("latency", True)
-    tiny = layer_roofline(gpu_layer(flops=10**6, bytes=7_680_000, time_ns=3_000), gpu)  # 2 µs of traffic at 80 %
-    assert tiny.bound == "latency"
-    copy = layer_roofline(gpu_layer(family="conversions", bytes=480_000_000, time_ns=150_000), gpu)
-    assert (copy.bound, copy.intensity, copy.achieved_flop_s) == ("memory", 0, None)
-
-
-@pytest.mark.parametrize(
-    ("facts", "reason"),
-    [
-        ({"flops": 5}, "its memory traffic is not known"),
-        ({"bytes": 5}, "its operations are not known"),
-        ({"bytes": 5, "flops": 5, "dtype": "fp4"}, "the peak of H200 SXM in fp4 is not known"),
-        ({"bytes": 5, "flops": 5, "dtype": None}, "the peak of H200 SXM in an unknown dtype is not known"),
-    ],
-)
-def test_what_cannot_be_known_has_a_reason(facts, reason):
-    found = layer_roofline(gpu_layer(**facts), find_gpu("NVIDIA H200"))
-    assert (found.bound, found.reason, found.achieved_pct) == ("unknown", reason, None)
-
-
-def test_the_tactic_tells_of_fp16_accumulation():
-    gpu = find_gpu("NVIDIA GeForce RTX 4090")
-    slow, fast = (
-        layer_roofline(gpu_layer(flops=10**9, bytes=10, tactic=f"sm80_xmma_gemm_f16f16_{word}_f16_nn"), gpu)
-        for word in ("f16f32", "f16f16")
-    )
-    assert fast.peak_flop_s == pytest.approx(2 * slow.peak_flop_s, rel=0.01)
-
-
-def test_the_recordings_under_the_roofline(engines):
-    found = roofline(engines["fp32-b8"], "NVIDIA H200")
-    assert sum(found.bound_time_pct.values()) == pytest.approx(100)
-    assert {item.bound for item in found.layers} >= {"compute", "latency"}
-    assert all(item.achieved_pct < 105 for item in found.layers if item.achieved_pct is not None)
-    assert roofline(engines["fp32-b8"], "AMD EPYC 9654").reason == "no peaks are known of AMD EPYC 9654"
-    assert roofline(engines["fp32-b8"], None).reason == "the device is not known"
-    assert roofline((), "NVIDIA H200").reason == "no layer has a time"
-
-
 NAMES = st.sampled_from("abcdefgh")
 LAYERS = st.lists(
     st.builds(
@@ -390,14 +301,3 @@ def test_the_order_in_which_layers_are_given_does_not_matter(layers, shuffler):
     shuffler.shuffle(other)
     assert align(layers, layers) == align(other, other)
     assert {group.delta_ns for group in diff_layers(layers, other).groups} <= {0}
-
-
-@given(
-    st.integers(1, 10**12), st.integers(1, 10**15), st.integers(1, 10**12), st.sampled_from(["fp16", "int8", "fp32"])
-)
-def test_no_roof_is_above_the_peaks(size, flops, time_ns, dtype):
-    gpu = find_gpu("NVIDIA H200")
-    found = layer_roofline(gpu_layer(flops=flops, bytes=size, time_ns=time_ns, dtype=dtype), gpu)
-    assert found.attainable_flop_s <= gpu.peaks[dtype] * 1.0001
-    assert found.attainable_flop_s <= found.intensity * gpu.dram_bytes_per_s * 1.0001
-    assert found.achieved_pct == pytest.approx(100 * found.achieved_flop_s / found.attainable_flop_s)

@@ -40,12 +40,16 @@ class ConversionCost:
         timed_layers: Those that took any time.
         time_ns: Their time in one inference; ``None`` where no layer was timed.
         time_pct: Share of the time of all layers.
+        constant_layers: Those of the timed ones that convert constants, in every inference anew.
+        constant_ns: Time of these.
     """
 
     layers: int
     timed_layers: int
     time_ns: int | None
     time_pct: float | None
+    constant_layers: int
+    constant_ns: int
 
 
 def precision_histogram(layers: Sequence[LayerFacts]) -> tuple[PrecisionShare, ...]:
@@ -82,7 +86,7 @@ def dominant_dtype(layers: Sequence[LayerFacts]) -> str | None:
 
 def conversion_cost(layers: Sequence[LayerFacts]) -> ConversionCost:
     """Return what reformats, casts, shuffles and no-ops take."""
-    mine = [layer for layer in layers if layer.is_conversion]
+    mine, fixed = [layer for layer in layers if layer.is_conversion], _converts_constants(layers)
     total = _sum(layer.time_ns for layer in layers)
     spent = None if total is None else (_sum(layer.time_ns for layer in mine) or 0)
     return ConversionCost(
@@ -90,7 +94,21 @@ def conversion_cost(layers: Sequence[LayerFacts]) -> ConversionCost:
         timed_layers=sum(bool(layer.time_ns) for layer in mine),
         time_ns=spent,
         time_pct=_share(spent, total),
+        constant_layers=len(fixed),
+        constant_ns=sum(layer.time_ns or 0 for layer in fixed),
     )
+
+
+def _converts_constants(layers: Sequence[LayerFacts]) -> list[LayerFacts]:
+    """Return the timed conversions that read nothing but constants, through chains in order of execution."""
+    constants = {name for layer in layers if layer.is_constant for name in layer.outputs}
+    found = []
+    for layer in sorted(layers, key=lambda layer: layer.index):
+        if layer.is_conversion and layer.inputs and constants.issuperset(layer.inputs):
+            constants.update(layer.outputs)
+            if layer.time_ns:
+                found.append(layer)
+    return found
 
 
 def _sum(values: Iterable[int | None]) -> int | None:

@@ -110,6 +110,11 @@ def _remarks(diff: LayerDiff, base_name: str, cand_name: str) -> list[str]:
         if shares:
             told = f", {phrasing.count(cost.timed_layers, 'conversion')} {cost.time_pct or 0:.1f} % of all"
             lines.append(f"{name}: computing time {phrasing.listed(shares)}{told}")
+        if cost.constant_ns:
+            lines.append(
+                f"{name}: {cost.constant_layers} of these convert constants in every inference, "
+                f"{_microseconds(cost.constant_ns)}: fold the constants of the model before the build"
+            )
         if untimed and layers and untimed < len(layers):
             lines.append(f"{name}: {phrasing.count(untimed, 'layer')} without a time in the profile")
     if diff.residual_ns is not None and (diff.base_layers_ns or diff.cand_layers_ns):
