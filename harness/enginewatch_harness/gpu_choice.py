@@ -17,6 +17,37 @@ if TYPE_CHECKING:
 ALL = "all"
 """In a plan's ``gpus``: every product that the host has."""
 
+DRIVER_NAMES = (
+    "Tesla V100-SXM2-32GB",
+    "Tesla T4",
+    "NVIDIA A10",
+    "NVIDIA A10G",
+    "NVIDIA A30",
+    "NVIDIA A40",
+    "NVIDIA A100-PCIE-40GB",
+    "NVIDIA A100-SXM4-40GB",
+    "NVIDIA A100 80GB PCIe",
+    "NVIDIA A100-SXM4-80GB",
+    "NVIDIA L4",
+    "NVIDIA L40",
+    "NVIDIA L40S",
+    "NVIDIA H20",
+    "NVIDIA H100 PCIe",
+    "NVIDIA H100 80GB HBM3",
+    "NVIDIA H100 NVL",
+    "NVIDIA H200",
+    "NVIDIA H200 NVL",
+    "NVIDIA GH200 480GB",
+    "NVIDIA B200",
+    "NVIDIA GB200",
+    "NVIDIA B300",
+    "NVIDIA GB300",
+    "NVIDIA GeForce RTX 3090",
+    "NVIDIA GeForce RTX 4090",
+    "NVIDIA GeForce RTX 5090",
+)
+"""Products as the driver writes them, for hints alone: nothing is refused for not being here."""
+
 _UUID = re.compile(r"(gpu|mig)-[0-9a-f]", re.IGNORECASE)
 _SLUG_UUID_CHARACTERS = 12
 """``GPU-1a2b3c4d``: as much of a UUID as tells the devices of a host apart."""
@@ -168,16 +199,17 @@ def _why(wanted: str, host: Host, usable: Sequence[GpuDevice]) -> str:
 
 
 def hint(wanted: str, products: Sequence[str]) -> str:
-    """Return ``; did you mean ...?`` for a name that is almost one of this host's or of the known products.
+    """Return ``; did you mean ...?`` for a name that is almost one of this host's or of ``DRIVER_NAMES``.
 
     A name that nobody knows may be another host's GPU: it is no error.
     """
-    from enginewatch_db.gpus import find_gpu, known_gpus
-
-    if is_uuid(wanted) or wanted.lower() == ALL or find_gpu(wanted) is not None:
+    asked = _plain(wanted)
+    # The profiles of slices are as many as NVIDIA's products: only this host's are known.
+    names = products if " mig " in asked else (*DRIVER_NAMES, *products)
+    known = {_plain(name): name for name in names}
+    if is_uuid(wanted) or asked == ALL or asked in known:
         return ""
-    known = {_plain(name): name for name in (*(spec.name for spec in known_gpus()), *products)}
-    near = difflib.get_close_matches(_plain(wanted), known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(asked, known, n=1, cutoff=0.8)
     return f"; did you mean {known[near[0]]!r}?" if near else ""
 
 
