@@ -466,6 +466,7 @@ def test_the_string_none_is_no_quantisation(tools: Tools, context: Context) -> N
         ({"silent": True}, "load_failed"),
         ({"cut": 400}, "load_failed"),
         ({"keep": 10}, "load_failed"),
+        ({"keep": 39}, "load_failed"),
         ({"report": {"performance": {"total_latency_ms": 1.0}}}, "load_failed"),
     ],
 )
@@ -617,6 +618,12 @@ def test_the_dataset_is_the_load() -> None:
     again = [json.loads(line) for line in dataset_lines(load, seed=7, requests=50, vocab_size=500)]
     other = [json.loads(line) for line in dataset_lines(load, seed=8, requests=50, vocab_size=500)]
     assert lines == again != other
+
+
+def test_prompts_of_another_seed_are_others() -> None:
+    load = LoadSpec(mode="closed", isl=32, osl=16)
+    one, other = (list(dataset_lines(load, seed=seed, requests=3, vocab_size=None)) for seed in (7, 8))
+    assert not set(one) & set(other)
 
 
 # --- options

@@ -402,6 +402,18 @@ def test_label_sets_of_every_version_are_read_from_the_log(golden_log: dict[str,
     assert found.quantisation.said == "fp8"
 
 
+def test_a_number_that_was_cut_is_no_number(golden_log: dict[str, str]) -> None:
+    text = golden_log["1.2-streaming"]
+    cut = text[: text.index("666.3892") + 1]
+    assert read_report(None, cut).run.told["output_tokens_s_per_gpu"] == pytest.approx(666.389, abs=1e-3)
+
+
+def test_without_the_number_of_gpus_there_is_no_rate_per_gpu(golden_log: dict[str, str]) -> None:
+    lines = golden_log["1.2-streaming"].splitlines(keepends=True)
+    text = "".join(line for line in lines if not line.startswith(("TP Size", "Per GPU Output")))
+    assert "output_tokens_s_per_gpu" not in read_report(None, text).run.told
+
+
 @settings(max_examples=60, deadline=None)
 @given(cut=st.integers(0, 100_000), seed=st.none() | st.integers(0, 100))
 def test_a_cut_or_shuffled_log_gives_no_wrong_number(golden_log: dict[str, str], cut: int, seed: int | None) -> None:
