@@ -18,8 +18,9 @@ from enginewatch_db.model import Phase
 from enginewatch_db.tables import LATENCY_SAMPLES, LAYERS
 from enginewatch_harness.backends import trtexec_find
 from enginewatch_harness.backends.base import Context, Job
-from enginewatch_harness.backends.trtexec import TrtexecBackend
+from enginewatch_harness.backends.trtexec import TrtexecBackend, _other_device
 from enginewatch_harness.models import input_shapes, write_model
+from enginewatch_harness.parse.trtexec_log import parse_log
 
 DATA = Path(__file__).parent.parent / "data" / "harness" / "trtexec"
 BACKEND = TrtexecBackend()
@@ -228,6 +229,16 @@ def test_what_was_measured_in_another_way_is_rejected(tool, job, tmp_path, conte
         assert words in found.detail
     assert "streams" not in found.detail
     assert result.effective_options["cuda_graph"] is False
+
+
+def test_another_gpu_than_the_one_that_the_case_is_bound_to(job):
+    log = parse_log(
+        b"[07/07/2026-02:10:45] [I] === Device Information ===\n[07/07/2026-02:10:45] [I] Selected Device UUID: GPU-b\n"
+    )
+    (found,) = _other_device(log, changed(job, device_uuid="GPU-a"))
+    assert (found.code, found.detail) == ("options_not_obeyed", "device: asked for GPU-a, measured on GPU-b")
+    for uuid in ("GPU-b", "MIG-a", None):
+        assert _other_device(log, changed(job, device_uuid=uuid)) == ()
 
 
 def test_times_of_another_run_are_refused(tool, job, tmp_path, context):

@@ -269,6 +269,10 @@ def test_tensorrt_rtx_is_strongly_typed_and_asked_for_its_flags():
     assert measuring_flags(RTX, **TrtexecOptions().measuring()) == ()
     old = Tool(path="/opt/tensorrt_rtx", version="1.0.0", rtx=True, listed=frozenset({"--useCudaGraph"}))
     assert measuring_flags(old, **TrtexecOptions().measuring())[0] == "--useCudaGraph"
+    caching = Tool(path="/opt/tensorrt_rtx", version="1.5.0", rtx=True, listed=frozenset({"--runtimeCacheFile"}))
+    assert "--runtimeCacheFile=/c" in run(caching, runtime_cache="/c")
+    with pytest.raises(BackendError, match="only tensorrt_rtx has it"):
+        run(T11, runtime_cache="/c")
     with pytest.raises(BackendError, match=r"which TensorRT-RTX 1\.5\.0 does not know: its --help does not list it"):
         built(RTX, sparsity="enable")
 

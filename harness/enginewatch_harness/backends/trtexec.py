@@ -177,11 +177,12 @@ class TrtexecBackend:
         outcome = Outcome(
             command=command,
             log=log,
-            reasons=(*reasons, *contradictions(log.options, _asked(options, job))),
+            reasons=(*reasons, *contradictions(log.options, _asked(options, job)), *_other_device(log, job)),
             times=times,
             offset_ns=offset_ns,
             layers=read_layers(layers_path),
-            unprinted={"managed_memory": True} if options.managed_memory else {},
+            unprinted=_unprinted(options),
+            product="tensorrt_rtx" if tool.rtx else "tensorrt",
         )
         return measurement(outcome, engine, context.t0_ns)
 
@@ -252,6 +253,19 @@ def _asked(options: TrtexecOptions, job: Job) -> dict[str, float | bool]:
     }
 
 
+def _unprinted(options: TrtexecOptions) -> Json:
+    asked = {"managed_memory": options.managed_memory, "runtime_cache": options.runtime_cache is not None}
+    return {name: value for name, value in asked.items() if value}
+
+
+def _other_device(log: TrtexecLog, job: Job) -> tuple[Reason, ...]:
+    """Return a reason where the tool ran on another GPU than the case is bound to; MIG slices have other ids there."""
+    found, wanted = log.device.uuid, job.device_uuid
+    if found is None or wanted is None or not wanted.startswith("GPU-") or found == wanted:
+        return ()
+    return (Reason(code="options_not_obeyed", detail=f"device: asked for {wanted}, measured on {found}"),)
+
+
 def _judged(log: TrtexecLog, result: ToolResult, what: str, tool: Tool, engine: Path) -> tuple[Reason, ...]:
     try:
         return judge_run(log, result.returncode, what=what)
@@ -284,10 +298,15 @@ def _run(command: list[str], work_dir: Path, prefix: str, timeout_s: float, expo
 
 
 def _options(job: Job) -> TrtexecOptions:
-    """Return the checked options; a relative timing cache is one of the folder that the command was given in."""
+    """Return the checked options; relative caches are of the folder that the command was given in."""
     options = parse_options(job.options)
-    cache = options.timing_cache
-    return options if cache is None else dataclasses.replace(options, timing_cache=str(Path(cache).absolute()))
+    return dataclasses.replace(
+        options, timing_cache=_absolute(options.timing_cache), runtime_cache=_absolute(options.runtime_cache)
+    )
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
 
 
 def _folder(context: Context) -> Path:

@@ -269,8 +269,16 @@ def run_command(
         f"--exportTimes={times}",
         f"--exportLayerInfo={layers}",
         *_plugins(tool, options),
+        *_runtime_cache(tool, options),
         f"--device={options.device}",
     ]
+
+
+def _runtime_cache(tool: Tool, options: TrtexecOptions) -> list[str]:
+    if options.runtime_cache is None:
+        return []
+    require(tool, "--runtimeCacheFile", "runtime_cache")
+    return [f"--runtimeCacheFile={options.runtime_cache}"]
 
 
 def measuring_flags(tool: Tool, *, cuda_graph: bool, spin_wait: bool, data_transfers: bool) -> tuple[str, ...]:

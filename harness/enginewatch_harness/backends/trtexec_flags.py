@@ -96,6 +96,10 @@ VALUES: dict[tuple[str, str], Span] = {
 """Values that came later than their flag."""
 
 
+RTX_ONLY = frozenset({"--runtimeCacheFile"})
+"""Flags of ``tensorrt_rtx`` that no trtexec has (NVIDIA's guide "Working with Runtime Cache")."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
     """A tool of the family that was found.
@@ -132,6 +136,8 @@ class Tool:
         """Return whether this version accepts a flag, and this value of it."""
         if self.rtx:
             return flag in self.listed
+        if flag in RTX_ONLY:
+            return False
         spans = [FLAGS.get(flag, Span()), VALUES.get((flag, value or ""), Span())]
         return all(span.knows(self.number) for span in spans)
 
@@ -159,6 +165,8 @@ def require(tool: Tool, flag: str, option: str, value: str | None = None) -> Non
     shown = f"{flag}={value}" if (flag, value) in VALUES else flag
     if tool.rtx:
         words, remedy = "its --help does not list it", f"take {option} out of the plan for tensorrt_rtx"
+    elif flag in RTX_ONLY:
+        words, remedy = "only tensorrt_rtx has it", f"take {option} out of the plan for trtexec"
     else:
         span = VALUES.get((flag, value or "")) or FLAGS[flag]
         words = f"trtexec knows it {span.words()}"

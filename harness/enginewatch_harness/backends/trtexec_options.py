@@ -50,6 +50,8 @@ class TrtexecOptions:
         tactic_sources: Libraries to add to or take from the builder's: ``["-CUDNN", "+CUBLAS"]``.
         plugins: Libraries of plugins to load.
         timing_cache: File of tactic timings, read and written by builds; ``None``: none, so builds vary.
+        runtime_cache: File of compiled kernels that ``tensorrt_rtx`` reads and writes; ``None``: it compiles them
+            in the first inferences of every run, inside the warm-up.
         strict_timing_cache: A tactic that is not in the timing cache is an error (10.0 and later).
         precision_by: How a precision is asked for: ``flags``, a strongly typed ``graph``, or ``auto``: by flags where
             the version has them (before 11).
@@ -88,6 +90,7 @@ class TrtexecOptions:
     tactic_sources: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
     timing_cache: str | None = None
+    runtime_cache: str | None = None
     strict_timing_cache: bool = False
     precision_by: str = "auto"
     quantize_block: int = 128
@@ -171,6 +174,7 @@ def parse_options(options: Json) -> TrtexecOptions:
         tactic_sources=_tactics(options),
         plugins=read.names(options, "plugins"),
         timing_cache=read.optional_text(options, "timing_cache"),
+        runtime_cache=read.optional_text(options, "runtime_cache"),
         strict_timing_cache=read.flag(options, "strict_timing_cache", default.strict_timing_cache),
         precision_by=read.choice(options, "precision_by", default.precision_by, PRECISION_BY),
         quantize_block=read.integer(options, "quantize_block", default.quantize_block, low=16),

@@ -49,6 +49,7 @@ class Outcome:
         offset_ns: Where the tool's time base lies on the monotonic clock.
         layers: Layer information; empty where there is none.
         unprinted: Measuring options that no version prints, as they were asked for.
+        product: ``tensorrt`` or ``tensorrt_rtx``: they are numbered apart.
     """
 
     command: Sequence[str]
@@ -58,6 +59,7 @@ class Outcome:
     offset_ns: int
     layers: tuple[Layer, ...] = ()
     unprinted: Json = field(default_factory=dict)
+    product: str = "tensorrt"
 
 
 def measurement(outcome: Outcome, engine: EngineRecord | None, t0_ns: int) -> Measurement:
@@ -85,7 +87,7 @@ def measurement(outcome: Outcome, engine: EngineRecord | None, t0_ns: int) -> Me
         ),
         realised_precision=realised_precision(outcome.layers) or built_as,
         effective_options=log.effective_options() | dict(outcome.unprinted),
-        versions={"tensorrt": log.version} if log.version else {},
+        versions={outcome.product: log.version} if log.version else {},
         command=shlex.join(outcome.command),
         counts={"inferences": float(len(times.latency_ms))},
         notes=(*log.notes(), *_device_notes(log), _PLACED),
