@@ -1,4 +1,8 @@
-"""NVIDIA ModelOpt, where it is installed: AutoCast for fp16 and bf16, its quantiser for int8, fp8 and int4."""
+"""NVIDIA ModelOpt, where it is installed: AutoCast for fp16 and bf16, its quantiser for int8, fp8 and int4.
+
+ModelOpt replaces parts of onnxruntime's quantiser for the rest of the process. A build has a process of its own
+(``enginewatch_harness.worker``), so that nothing else meets them.
+"""
 
 from __future__ import annotations
 
