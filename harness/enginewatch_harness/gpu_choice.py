@@ -163,8 +163,8 @@ def runnable(cases: Sequence[Case], *, all_of_them: bool = False) -> tuple[tuple
     if left and len(left) == len(cases):
         raise UnfitError(
             f"this host can run none of the plan's {len(left)} cases: {grouped(left)}",
-            remedy="run it on a host that has the GPU and its driver, or correct gpus in the plan; `enginewatch doctor` lists "
-            "this host's",
+            remedy="run it on a host that has the GPU and its driver, or correct gpus in the plan; "
+            "`enginewatch doctor` lists this host's",
         )
     return tuple(case for case in cases if case.elsewhere is None), left
 
