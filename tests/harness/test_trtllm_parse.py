@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,12 +14,14 @@ from hypothesis import strategies as st
 
 from enginewatch_db.errors import BackendError
 from enginewatch_harness.backends.trtllm_results import read_report
+from enginewatch_harness.importers.metrics import judge_import
 from enginewatch_harness.parse.trtllm_build import parse_build
 from enginewatch_harness.parse.trtllm_config import parse_config, parse_hf_quant
 from enginewatch_harness.parse.trtllm_failures import failure
 from enginewatch_harness.parse.trtllm_iterations import parse_lines, parse_printed
 from enginewatch_harness.parse.trtllm_quant import Quantisation, quantisation, unrealised
 from enginewatch_harness.parse.trtllm_requests import parse_requests
+from enginewatch_harness.targets import trtllm_stats
 
 DATA = Path(__file__).parent.parent / "data" / "harness" / "importers"
 
@@ -439,3 +443,35 @@ def test_a_cut_or_shuffled_log_gives_no_wrong_number(golden_log: dict[str, str],
 def test_a_cut_report_file_is_a_coded_failure(golden_report: str, cut: int) -> None:
     with pytest.raises(BackendError):
         read_report(golden_report[: cut % len(golden_report)] or " ", "")
+
+
+ODD = st.sampled_from([None, "None", "", -1, 0, 1e300, float("nan"), True, [], {}, "12", 10**30])
+
+
+@settings(max_examples=100, deadline=None)
+@given(place=st.integers(0, 10_000), odd=ODD, part=st.sampled_from(["report", "request", "iteration", "engine"]))
+def test_an_odd_value_anywhere_is_a_coded_failure_or_harmless(
+    golden_report: str, place: int, odd: object, part: str
+) -> None:
+    whole = {"report": json.loads(golden_report), "request": [request(0)], "iteration": STATS, "engine": ENGINE}[part]
+    changed = json.loads(json.dumps(whole))
+    slots: list[tuple[Any, Any]] = []
+    walk = [changed]
+    while walk:
+        node = walk.pop()
+        keys = list(node) if isinstance(node, dict) else list(range(len(node))) if isinstance(node, list) else []
+        slots += [(node, key) for key in keys]
+        walk += [node[key] for key in keys]
+    node, key = slots[place % len(slots)]
+    node[key] = odd
+    text = json.dumps(changed)
+    with contextlib.suppress(BackendError):
+        if part == "report":
+            judge_import(read_report(text, "").run)
+        elif part == "request":
+            parse_requests(text, "requests.json")
+        elif part == "engine":
+            parse_config(text, "config.json")
+        else:
+            rows = trtllm_stats.rows([trtllm_stats.Drained(t_ns=10**9, iterations=tuple(parse_lines(text).items))])
+            assert all(value == value for row in rows for value in row.values())

@@ -37,7 +37,7 @@ class TrtllmOptions:
         pp: Pipeline parallelism.
         ep: Expert parallelism; ``None``: the tool's choice.
         kv_cache_free_gpu_mem_fraction: Share of the memory left by the model that the KV cache takes.
-        kv_cache_dtype: ``fp8``, ``nvfp4`` or ``auto``; ``None``: the checkpoint's (the tool takes FP8 for an FP8 one).
+        kv_cache_dtype: ``fp8``, ``nvfp4`` or ``auto`` (the checkpoint's); ``None``: the tool's choice.
         max_batch_size: Most requests in a batch; ``None``: the tool's choice.
         max_num_tokens: Most tokens in a batch; ``None``: the tool's choice.
         max_seq_len: Most tokens of a request; ``None``: what the requests need.
