@@ -176,6 +176,7 @@ def test_a_chain_of_conversions_that_reads_itself_ends():
         ("__myl_CastMove_myl0_1", "kgen", "conversions"),
         ("__myl_AddCast_myl0_1", "kgen", "pointwise"),
         ("_gemm_mha_v2_myl0_3", "kgen", "attention"),
+        ("__myl_FcCastAddErf_myl0_4", "fusion", "matrix products"),
         ("x", "QLinearConv", "convolutions"),
         ("x", "ReorderInput", "conversions"),
         ("x", "QuantizeLinear", "conversions"),

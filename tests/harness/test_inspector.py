@@ -225,6 +225,9 @@ def test_operations_of_other_layers():
     assert one(**pooling, WindowSize=[2, 2]).cost.flops == 64 * 4
     assert one(**pooling).cost.flops is None
     assert one(LayerType="Softmax", Inputs=[x], Outputs=[x]).cost.flops == 256 * 5
+    a, b, c = (tensor("t", shape, "Int8") for shape in ([4, 8], [8, 16], [4, 16]))
+    assert one(LayerType="fusion", Name="__myl_FcCastAdd_myl0_1", Inputs=[a, b], Outputs=[c]).cost.flops == 2 * 512
+    assert one(LayerType="kgen", Name="_gemm_mha_v2_myl0_1", Inputs=[a, b], Outputs=[c]).cost.flops is None
     for kind in ("Reformat", "NoOp", "Shuffle", "Gather", "PluginV3"):
         assert one(LayerType=kind, Inputs=[x], Outputs=[x]).cost.flops is None
     assert one(LayerType="Reformat", Inputs=[x], Outputs=[x]).cost.bytes == 2 * 256 * 2

@@ -17,6 +17,8 @@ _STEP = re.compile(r"[A-Z][a-z]*")
 _MYELIN_MOVES = frozenset(("Cast", "Move", "Copy", "Tran", "Resh", "Reshape", "Transpose", "Identity"))
 """Steps in the names that TensorRT's compiler gives its kernels which compute nothing: ``__myl_MoveCast_myl0_3``."""
 
+_COMPILED = frozenset(("kgen", "fusion"))
+
 _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (family, re.compile(pattern, re.IGNORECASE))
     for family, pattern in (
@@ -28,7 +30,7 @@ _FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ),
         ("attention", r"attention|mha|sdpa"),
         ("convolutions", r"conv"),
-        ("matrix products", r"gemm|matmul|matrix_?multiply|fully_?connected|^fc$"),
+        ("matrix products", r"gemm|matmul|matrix_?multiply|fully_?connected|^fc$|myl_fc"),
         ("pooling", r"pool"),
         ("normalisation", r"norm|softmax"),
         (
@@ -137,9 +139,8 @@ def family(name: str, layer_type: str | None) -> str:
         steps = _STEP.findall(match["steps"])
         if steps and all(step in _MYELIN_MOVES for step in steps):
             return CONVERSIONS
-    words = layer_type or name
-    if "mha" in name.lower() and "myl" in name.lower():
-        return "attention"
+    # Kernels of TensorRT's compiler have one type for all that they do.
+    words = f"{name} {layer_type}" if layer_type in _COMPILED else layer_type or name
     return next((found for found, pattern in _FAMILIES if pattern.search(words)), "other")
 
 

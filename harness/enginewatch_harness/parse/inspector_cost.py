@@ -24,6 +24,7 @@ _POINTWISE = re.compile(r"point_?wise|element_?wise|activation|unary|scale|^kgen
 _NORMALISATION = re.compile(r"softmax|norm", re.IGNORECASE)
 _REDUCTION = re.compile(r"reduc|topk|arg", re.IGNORECASE)
 _COMPILED_PRODUCT = re.compile(r"gemm|mha|conv|matmul|_fc|attention", re.IGNORECASE)
+_COMPILED_MATMUL = re.compile(r"gemm|matmul|myl_Fc", re.IGNORECASE)
 _NO_TRAFFIC = re.compile(r"^(?:constant|no_?op)$", re.IGNORECASE)
 _PARTLY_READ = re.compile(r"gather|slice|resize", re.IGNORECASE)
 
@@ -127,7 +128,7 @@ def _flops(
         return None, "a shape is not known"
     if parameters in ("Convolution", "Deconvolution", "FullyConnected") or "OutMaps" in layer:
         found = _weighted_flops(layer, parameters, inputs[0], outputs[0])
-    elif _MATMUL.search(kind) or _MATMUL.search(parameters):
+    elif _MATMUL.search(kind) or _MATMUL.search(parameters) or _is_compiled_product(kind, layer):
         weights = layer.get("Weights")
         found = matmul_flops(inputs, outputs[0], _count(weights.get("Count")) if isinstance(weights, dict) else None)
     else:
@@ -135,6 +136,12 @@ def _flops(
     if found is None or not 0 < found <= MAX_INT64:
         return None, f"no formula fits {kind or 'a layer without a type'}"
     return found, ""
+
+
+def _is_compiled_product(kind: str, layer: dict[str, Any]) -> bool:
+    """Return whether a kernel of TensorRT's compiler is a matrix product with what follows it fused."""
+    name = str(layer.get("Name"))
+    return kind in ("kgen", "fusion") and bool(_COMPILED_MATMUL.search(name)) and "mha" not in name.lower()
 
 
 def _weighted_flops(layer: dict[str, Any], parameters: str, source: Tensor, result: Tensor) -> int | None:
