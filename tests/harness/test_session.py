@@ -54,6 +54,26 @@ def test_metrics_are_those_of_the_stored_samples(workspace, tiny_plan, run_plan)
     assert metric["throughput_qps"] == pytest.approx(1000 / latency_ms.mean(), rel=0.2)
 
 
+def test_accuracy_is_taken_once_for_each_engine_on_the_data_of_the_plan(workspace, tiny_plan, run_plan, tmp_path):
+    images = np.random.default_rng(0).standard_normal((4, 3, 32, 32)).astype(np.float32)
+    np.savez(tmp_path / "real.npz", input=images)
+    path = tiny_plan(precisions='"int8"', batches="1", extra='options = { accuracy_data = "real.npz" }')
+    for record in run_plan(path).records:
+        assert record.failure is None
+        metric = {item.metric: item for item in record.metrics}["output_rel_l2"]
+        notes = [note for note in record.provenance["notes"] if note.startswith("accuracy on 4 batches of real.npz")]
+        if record.repeat == 0:
+            assert 0 < metric.value < 0.2
+            assert len(notes) == 1
+        else:
+            assert metric.value is None
+            assert metric.absent_reason == "checked once for each engine of a session, in its first run"
+            assert notes == []
+    (tmp_path / "real.npz").unlink()
+    with pytest.raises(PlanError, match=r"accuracy_data = .*real\.npz' does not exist"):
+        run_plan(path)
+
+
 def test_engines_are_built_once_and_reused(workspace, tiny_plan, run_plan):
     path = tiny_plan(repeats=1)
     first = run_plan(path)
