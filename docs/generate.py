@@ -21,6 +21,7 @@ from enginewatch_harness.backends.llamacpp_options import LlamaCppOptions
 from enginewatch_harness.backends.openai_options import OpenAiOptions
 from enginewatch_harness.backends.ort_options import OrtOptions
 from enginewatch_harness.backends.tensorrt_options import TensorrtOptions
+from enginewatch_harness.backends.torch_options import TorchOptions
 from enginewatch_harness.backends.trtexec_options import TrtexecOptions
 from enginewatch_harness.backends.trtllm_options import TrtllmOptions
 from enginewatch_harness.cli import enginewatch
@@ -107,6 +108,7 @@ def options() -> str:
         ("trtexec", TrtexecOptions),
         ("tensorrt", TensorrtOptions),
         ("openai", OpenAiOptions),
+        ("torch, torch_compile and torch_tensorrt", TorchOptions),
         ("trtllm", TrtllmOptions),
     )
     for name, kind in kinds:

@@ -44,7 +44,8 @@ class ModelTable(_Table):
 
     name: Name
     path: str | None = Field(
-        default=None, description="ONNX or GGUF file, or a server's model folder, relative to the plan file."
+        default=None,
+        description="ONNX, GGUF, .pt2 or TorchScript file, or a server's model folder, relative to the plan file.",
     )
     served: str | None = Field(
         default=None, min_length=1, description="Name of a model that a server has, or fetches: no file here."

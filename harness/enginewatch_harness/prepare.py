@@ -10,6 +10,7 @@ from enginewatch_db.errors import BackendError, NotAvailableError, PlanError
 from enginewatch_db.model import Failure
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness.backends.base import Availability, ChoosesDevice, Job
+from enginewatch_harness.backends.torch_options import EXPORTED, SCRIPTED
 from enginewatch_harness.engine_cache import engine_key, file_sha256
 from enginewatch_harness.input_data import resolve_data
 from enginewatch_harness.load.datasets import sha256_of
@@ -170,11 +171,23 @@ def _job(case: Case, plan: PlanFile, folder: Path, path: Path, load: LoadSpec | 
     )
 
 
+def _given_shapes(case: Case, path: Path, batch: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes as the plan gives them: only torch can read the file, and it takes seconds to import."""
+    if not case.shapes:
+        raise PlanError(
+            f"workload {case.workload!r} gives no shapes, and {path.name} does not say them by itself",
+            remedy='give every input, in the order of the arguments: shapes = { "input" = [3, 224, 224] }',
+        )
+    return {name: (batch, *dims) for name, dims in case.shapes.items()}
+
+
 def _shapes(case: Case, path: Path) -> dict[str, tuple[int, ...]]:
     """Return the full input shapes: the batch in front, symbolic dimensions from the plan."""
     from enginewatch_harness.onnx_inputs import read_inputs
 
     batch = case.batch or 1
+    if path.suffix in (EXPORTED, *SCRIPTED):
+        return _given_shapes(case, path, batch)
     inputs = read_inputs(path)
     unknown = sorted(set(case.shapes) - set(inputs))
     if unknown:

@@ -15,12 +15,10 @@ from enginewatch_harness.backends.ort_convert import load_model
 from enginewatch_harness.backends.ort_inputs import InputSpec, index_bounds, make_inputs, resolve_shapes
 from enginewatch_harness.backends.torch_convert import convert_graph
 from enginewatch_harness.backends.torch_errors import shorten
+from enginewatch_harness.backends.torch_options import EXPORTED, SCRIPTED
 
 if TYPE_CHECKING:
     import onnx
-
-EXPORTED = ".pt2"
-SCRIPTED = (".pt", ".ts", ".torchscript")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

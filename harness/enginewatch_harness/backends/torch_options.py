@@ -15,6 +15,10 @@ COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-
 GRAPH_MODES = ("reduce-overhead", "max-autotune")
 """Those of them that replay CUDA graphs."""
 
+EXPORTED = ".pt2"
+SCRIPTED = (".pt", ".ts", ".torchscript")
+"""Endings of files that only torch reads: of ``torch.export`` and of TorchScript."""
+
 DTYPES = {"fp32": "float32", "tf32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """Requested precision → name of the torch type that the module works in."""
 
