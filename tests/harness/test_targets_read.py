@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from enginewatch_db.model import Phase
 from enginewatch_db.tables import SERVER_SAMPLES
-from enginewatch_harness.targets import extensions, gpu, precision, prometheus, trtllm_stats
+from enginewatch_harness.backends.openai_options import parse_options
+from enginewatch_harness.targets import extensions, gpu, precision, prometheus, reach, trtllm_stats
 from enginewatch_harness.targets.failures import diagnose, last_words
 from enginewatch_harness.targets.identify import identify
 from enginewatch_harness.targets.probe import Reply
@@ -240,6 +241,15 @@ def test_trtllm_gets_a_configuration_file_unless_the_plan_names_one():
     assert not wants_config("trtllm", ("--backend", "tensorrt"))
     assert not wants_config("vllm", ())
     assert not wants_config(None, ())
+
+
+def test_the_configuration_file_of_trtllm_is_written_before_it_starts(tmp_path):
+    path = reach._config(parse_options({"profile": "trtllm"}), tmp_path)
+    assert path is not None
+    assert json.loads(path.read_text()) == {"enable_iter_perf_stats": True}
+    assert reach._config(parse_options({"profile": "trtllm", "args": ["--config", "mine.yaml"]}), tmp_path) is None
+    assert reach._config(parse_options({"profile": "vllm"}), tmp_path) is None
+    assert reach._config(parse_options({"url": "http://127.0.0.1:1"}), tmp_path) is None
 
 
 def test_llama_server_has_a_slot_and_a_context_for_each_request():

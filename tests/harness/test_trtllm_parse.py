@@ -241,6 +241,8 @@ def test_a_cut_or_shuffled_build_log_gives_no_wrong_number(cut: int, seed: int) 
     [
         ("Error: No such option: --extra_llm_api_options", 2, "unknown_flag"),
         ("trtllm-build: error: unrecognized arguments: --config c", 2, "unknown_flag"),
+        ("Error: Invalid value for '--backend': 'trt' is not one of 'pytorch'", 2, "unknown_flag"),
+        ("Error: Invalid value for '--engine_dir': Path 'x' does not exist.", 2, "model_missing"),
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", 1, "out_of_memory"),
         (
             "[TRT] [E] [defaultAllocator.cpp::allocate::31] Error Code 1: Cuda Runtime (out of memory)",

@@ -204,7 +204,8 @@ def _run(command: list[str], work_dir: Path, prefix: str, timeout_s: float) -> T
 def _text(result: ToolResult) -> str:
     """Return both outputs; the report is on the first, so it comes last and is the last that is found."""
     parts = (result.stderr, result.stdout)
-    return "".join(part.decode("utf-8", errors="replace").replace("\r", "\n") for part in parts)
+    texts = [part.decode("utf-8", errors="replace").replace("\r", "\n") for part in parts]
+    return texts[0] + ("" if texts[0].endswith("\n") or not texts[0] else "\n") + texts[1]
 
 
 def _folder(context: Context) -> Path:

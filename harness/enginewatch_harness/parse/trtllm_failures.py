@@ -18,9 +18,10 @@ _FAILURES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
     (re.compile(pattern), code, remedy)
     for pattern, code, remedy in (
         (
-            r"No such option:? |[Nn]o such command|unrecognized arguments: |Got unexpected extra argument",
+            r"No such option:? |[Nn]o such command|unrecognized arguments: |Got unexpected extra argument"
+            r"|Invalid value for '--(?!dataset|engine_dir|model_path)|invalid choice: ",
             "unknown_flag",
-            "this version lacks the option: remove it from the plan's options, or use TensorRT-LLM 1.x",
+            "this version lacks the option or its value: correct the plan's options, or use TensorRT-LLM 1.x",
         ),
         (r"No space left on device|\[Errno 28\]", "disk_full", "free space in the workspace, and run again"),
         (
