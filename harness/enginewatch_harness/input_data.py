@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from enginewatch_db.errors import BackendError, PlanError
 from enginewatch_db.model import Json
+from enginewatch_harness.backends.option_values import integer
 from enginewatch_harness.backends.ort_inputs import InputSpec, numpy_type
 from enginewatch_harness.engine_cache import file_sha256
 
@@ -33,8 +34,9 @@ def resolve_data(options: Json, folder: Path) -> Json:
         folder: The plan's folder, to which paths are relative.
 
     Raises:
-        PlanError: A path is no string, or nothing lies there.
+        PlanError: A path is no string, nothing lies there, or the number of batches is none.
     """
+    integer(options, "accuracy_batches", 1, low=1)
     found = {name: options[name] for name in OPTIONS if name in options}
     for name, value in found.items():
         if not isinstance(value, str) or not value:

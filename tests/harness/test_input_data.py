@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enginewatch_db.errors import BackendError, PlanError
+from enginewatch_harness.backends.option_values import refuse_foreign, refuse_unknown
 from enginewatch_harness.backends.ort_inputs import InputSpec
 from enginewatch_harness.input_data import data_sha256, read_samples, resolve_data
 
@@ -126,6 +129,17 @@ def test_paths_that_are_wrong(value, words, tmp_path):
     with pytest.raises(PlanError, match=words) as caught:
         resolve_data({"calibration_data": value}, tmp_path)
     assert "calibration_data" in caught.value.message
+
+
+def test_no_batches_at_all():
+    with pytest.raises(PlanError, match="accuracy_batches = 0 must be"):
+        resolve_data({"accuracy_batches": 0}, Path())
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "trtexec", "tensorrt", "torch"])
+def test_every_backend_takes_data_for_the_accuracy(backend):
+    refuse_unknown({"accuracy_data": "x", "accuracy_batches": 2, "calibration_data": "y"}, backend)
+    refuse_foreign({"accuracy_data": "x", "accuracy_batches": 2}, backend)
 
 
 def test_the_hash_is_of_names_and_contents(tmp_path):

@@ -14,6 +14,12 @@ from typing import Any
 from enginewatch_db.errors import PlanError
 from enginewatch_db.model import Json
 
+ACCURACY = ("accuracy_data", "accuracy_batches")
+"""Read by ``accuracy.reference`` for every backend."""
+
+CALIBRATION = ("calibration_samples", "calibration_seed", "calibration_data", "per_channel", "quantize_ops")
+"""Read by ``graph_precision`` for every backend that builds from such a graph."""
+
 
 def _known() -> dict[str, list[str]]:
     """Return the options of each backend for ONNX models."""
@@ -22,15 +28,16 @@ def _known() -> dict[str, list[str]]:
     from enginewatch_harness.backends.torch_options import TorchOptions
     from enginewatch_harness.backends.trtexec_options import TrtexecOptions
 
-    return {
+    known = {
         "onnxruntime": [field.name for field in fields(OrtOptions)],
         "tensorrt": [field.name for field in fields(TensorrtOptions)],
         "tensorrt_rtx": [field.name for field in fields(TensorrtOptions)],
         "torch": [field.name for field in fields(TorchOptions)],
         "torch_compile": [field.name for field in fields(TorchOptions)],
         "torch_tensorrt": [field.name for field in fields(TorchOptions)],
-        "trtexec": [field.name for field in fields(TrtexecOptions)],
+        "trtexec": [*(field.name for field in fields(TrtexecOptions)), *CALIBRATION],
     }
+    return {name: [*names, *ACCURACY] for name, names in known.items()}
 
 
 def refuse_foreign(options: Json, backend: str) -> None:
