@@ -104,6 +104,11 @@ def folder_name(key: str, build_number: int = 0) -> str:
     return key if build_number == 0 else f"{key}.b{build_number}"
 
 
+def was_built_here(workspace: Workspace, key: str, build_number: int = 0) -> bool:
+    """Return whether a build was ever begun in this cache: its lock file stays."""
+    return (workspace.engines / f"{folder_name(key, build_number)}.lock").is_file()
+
+
 def read_entry(folder: Path, *, hashed: bool = True) -> Entry:
     """Look at one folder of the cache; ``hashed`` reads the whole engine, else its size has to do."""
     size = size_of(folder)

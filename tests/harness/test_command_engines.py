@@ -176,6 +176,10 @@ def test_verify_finds_what_was_altered_cut_off_left_and_lost(store, call):
     assert code == ExitCode.STORAGE
     assert {item["kept"] for item in report["lost"]} == {f"last good of {CASE}"}
     assert [item["state"] for item in report["folders"]] == ["orphan"]
+    for lock in store.engines.glob("*.lock"):
+        lock.unlink()
+    code, out, _ = call("engines", "verify", "--json")
+    assert (code, json.loads(out)["lost"]) == (0, []), "an engine of another host was never in this cache"
 
 
 def test_prune_tells_first_removes_with_yes_and_keeps_what_is_needed(store, call):
@@ -347,6 +351,11 @@ def test_the_docs_name_every_command_and_every_file_of_a_bundle(store, call):
 
     text = (Path(__file__).parents[2] / "docs" / "engines.md").read_text()
     assert [name for name in engines.commands if f"enginewatch engines {name}" not in text] == []
+    for folder in store.engines.glob("*/"):
+        (folder / "build.trtexec-build.stdout.log").write_text("[I] Engine built")
+        (folder / "timing.cache").write_bytes(b"tactics")
     call("rollback", CASE, "--to", "good")
-    names = [path.name for path in Path("good").iterdir()]
+    names = {path.name.replace("trtexec-build.stdout", "*") for path in Path("good").iterdir()}
+    assert {"timing.cache", "build.*.log"} <= names
     assert [name for name in names if f"`{name}`" not in text] == []
+    assert sums_hold(Path("good"))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from enginewatch_db.connect import Reader
-from enginewatch_db.engines import protected
+from enginewatch_db.engines import engine_rows, protected
 from enginewatch_db.errors import ExitCode
 from enginewatch_db.model import Json
 from enginewatch_db.workspace import Workspace
@@ -16,7 +16,7 @@ from enginewatch_harness.commands.db import open_reader
 from enginewatch_harness.commands.engine_tables import mib, print_table
 from enginewatch_harness.commands.options import json_option, store_option
 from enginewatch_harness.console import result, result_json, say
-from enginewatch_harness.engine_cache import Entry, State, entries, remove
+from enginewatch_harness.engine_cache import Entry, State, entries, remove, was_built_here
 from enginewatch_harness.engine_prune import Doomed, Limits, plan_prune
 from enginewatch_harness.engine_registry import read_engines
 
@@ -36,7 +36,7 @@ def verify(workspace: Workspace, *, as_json: bool) -> None:
     """
     with open_reader(workspace) as reader:
         cache = entries(workspace)
-        lost = _lost(reader, cache)
+        lost = _lost(reader, workspace, cache)
     bad = [entry for entry in cache if entry.state in NOT_WHOLE]
     if as_json:
         result_json(_report(cache, lost))
@@ -46,10 +46,20 @@ def verify(workspace: Workspace, *, as_json: bool) -> None:
         click.get_current_context().exit(int(ExitCode.STORAGE))
 
 
-def _lost(reader: Reader, cache: Sequence[Entry]) -> dict[str, str]:
-    """Return the engines that must stay and are in no folder of the cache → why they must."""
+def _lost(reader: Reader, workspace: Workspace, cache: Sequence[Entry]) -> dict[str, str]:
+    """Return the engines that must stay, were in this cache once, and are no longer → why they must.
+
+    Runs come from other hosts and from recordings too, and their engines never lay here: a build's lock file, which
+    stays, tells the ones that did.
+    """
     lying = {entry.record.engine_sha256 for entry in cache if entry.record is not None}
-    return {sha256: why for sha256, why in protected(reader).items() if sha256 not in lying}
+    kept = {sha256: why for sha256, why in protected(reader).items() if sha256 not in lying}
+    builds = {str(row["engine_sha256"]): row for row in engine_rows(reader)}
+    return {
+        sha256: why
+        for sha256, why in kept.items()
+        if sha256 in builds and was_built_here(workspace, builds[sha256]["engine_key"], builds[sha256]["build_number"])
+    }
 
 
 def _report(cache: Sequence[Entry], lost: dict[str, str]) -> Json:
