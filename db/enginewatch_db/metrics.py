@@ -181,6 +181,7 @@ _DEFS: list[MetricDef] = [
         MetricKind.ACCURACY,
         "Share of rows whose largest output is at the same place as in the fp32 output.",
     ),
+    _one("enqueue_p50_ms", "ms", _I, MetricKind.DIAGNOSTIC, "Median time of the host to enqueue one inference."),
     _one("compile_graphs", "1", _I, MetricKind.DIAGNOSTIC, "Parts of the model that a compiler compiled as one."),
     _one(
         "compile_graph_breaks",

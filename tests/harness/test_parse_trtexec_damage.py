@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import json
 import random
 from pathlib import Path
 
@@ -159,6 +160,17 @@ def test_times_that_lost_queries_and_were_closed_again(data):
     drop = data.draw(st.sets(st.integers(2, len(lines) - 2), min_size=1, max_size=3))
     kept = b"".join(line for index, line in enumerate(lines) if index not in drop)
     assert not holds(read(f"{RUN}.stdout.log"), b"", 0, kept), "the log counts the queries"
+
+
+@pytest.mark.parametrize("key", ["startH2dMs", "endComputeMs", "h2dMs", "computeMs", "d2hMs", "latencyMs", "endD2hMs"])
+def test_a_query_that_contradicts_itself(key):
+    """Without a summary to compare with: every duration is in the file twice."""
+    records = json.loads(read(f"{RUN}.times.json"))[:50]
+    assert len(parse_times(json.dumps(records), warmup_ms=500).latency_ms) == 50
+    records[7][key] += 0.2
+    with pytest.raises(BackendError, match="contradicts itself") as caught:
+        parse_times(json.dumps(records), warmup_ms=500)
+    assert caught.value.code == "results_damaged"
 
 
 @settings(max_examples=6, deadline=None)

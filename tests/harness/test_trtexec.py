@@ -198,6 +198,10 @@ def test_build_measure_and_profile(tool, job, tmp_path, context):
     assert result.versions == {"tensorrt": "8.6.0"}
     load = next(metric for metric in result.metrics if metric.metric == "load_time_s")
     assert load.value == pytest.approx(0.0836916 + 0.0520382)
+    told = {metric.metric: metric for metric in result.metrics}
+    assert told["enqueue_p50_ms"].value == pytest.approx(0.6, abs=0.2)
+    assert told["context_memory_mib"].value is None, "8.6 does not print it"
+    assert told["context_memory_mib"].absent_reason
     layers = result.tables["layers"]
     assert layers.schema == LAYERS
     assert layers.num_rows == 155

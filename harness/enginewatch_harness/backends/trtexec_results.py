@@ -79,7 +79,7 @@ def measurement(outcome: Outcome, engine: EngineRecord | None, t0_ns: int) -> Me
     return Measurement(
         tables=tables,
         window_ns=(start_ns, start_ns + round(times.walltime_s * 1e9)),
-        metrics=(_load_time(log),),
+        metrics=(_load_time(log), *_told(log)),
         reasons=(
             *outcome.reasons,
             *log.reasons(coefficient_of_variation_pct(times.compute_ms)),
@@ -188,6 +188,20 @@ def _load_time(log: TrtexecLog) -> MetricValue:
     if not parts:
         return MetricValue(metric="load_time_s", value=None, absent_reason="this version does not print it")
     return MetricValue(metric="load_time_s", value=sum(parts))
+
+
+def _told(log: TrtexecLog) -> tuple[MetricValue, ...]:
+    """Return what only the log tells."""
+    enqueue = log.summary.latencies.get("Enqueue Time") if log.summary else None
+    values = {
+        "context_memory_mib": log.build.context_memory_mib,
+        "enqueue_p50_ms": enqueue.median_ms if enqueue else None,
+    }
+    absent = "this version does not print it"
+    return tuple(
+        MetricValue(metric=name, value=value, absent_reason=absent if value is None else None)
+        for name, value in values.items()
+    )
 
 
 def _device_notes(log: TrtexecLog) -> tuple[str, ...]:
