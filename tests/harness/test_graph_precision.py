@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import subprocess
@@ -14,6 +15,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -26,8 +30,10 @@ from enginewatch_harness.graph_precision import (
     prepare,
     prepare_graph,
 )
+from enginewatch_harness.graph_precision.blocks import quantize_fp4, quantize_int4
 from enginewatch_harness.graph_precision.load import load_model, model_sha256, save_model
 from enginewatch_harness.graph_precision.modelopt import modelopt_version
+from enginewatch_harness.graph_precision.order import sort_nodes
 from enginewatch_harness.models import input_shapes, write_model
 
 KINDS = ("convnet_tiny", "transformer_tiny")
@@ -260,13 +266,23 @@ def test_two_at_once_end_with_one_graph(models, tmp_path, monkeypatch):
     assert len(list((tmp_path / "cache" / "graphs").iterdir())) == 1, "no scratch stays"
 
 
-def test_a_failure_leaves_nothing(models, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BackendError("no", code="build_failed"), "build_failed"),
+        (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
+        (ValueError("Message exceeds 2GB"), "crashed"),
+        (MemoryError(), "out_of_memory"),
+    ],
+)
+def test_a_failure_has_a_code_and_leaves_nothing(error, code, models, tmp_path, monkeypatch):
     def fail(*_):
-        raise BackendError("no", code="build_failed")
+        raise error
 
     monkeypatch.setattr(prepare, "check_graph", fail)
-    with pytest.raises(BackendError):
+    with pytest.raises(BackendError) as caught:
         make(models, tmp_path, "fp16")
+    assert caught.value.code == code
     assert list((tmp_path / "cache" / "graphs").iterdir()) == []
 
 
@@ -424,6 +440,69 @@ def test_modelopt_where_it_is_installed(kind, models, tmp_path):
         assert MARKS[precision] in {tensor.data_type for tensor in onnx.load(made["path"]).graph.initializer}
         assert distance(Path(made["path"]), models[kind], kind, precision) < LIMITS[precision]
         assert graph_identity(precision, Calibration(), {}) != graph_identity(precision, BUILTIN, {})
+
+
+weights = st.integers(1, 3).flatmap(
+    lambda blocks: arrays.arrays(np.float32, (16 * blocks, 3), elements=st.floats(-100, 100, width=32))
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(weights, st.booleans())
+def test_blocks_lose_at_most_half_a_step(values, flipped):
+    axis = 1 if flipped else 0
+    weight = np.ascontiguousarray(values.T) if flipped else values
+    four = quantize_int4(weight, axis=axis, block_size=16)
+    steps = np.repeat(four.scales, 16, axis)
+    assert (np.abs(four.values.astype(np.float32) * steps - weight) <= steps * 0.5001).all()
+    tiny = quantize_fp4(weight, axis=axis)
+    steps = np.repeat(tiny.scales.astype(np.float32) * tiny.tensor_scale, 16, axis)
+    found = tiny.values.astype(np.float32) * steps
+    # E2M1's widest gap is 4 to 6, so half of it is one step; the E4M3 scale may be 1/16 too small, or round to zero.
+    largest = np.repeat(np.abs(weight.reshape(-1, 16) if flipped else weight.T.reshape(-1, 16)).max(1), 16)
+    largest = largest.reshape(weight.shape) if flipped else largest.reshape(weight.T.shape).T
+    assert (np.abs(found - weight) <= steps + largest / 14 + float(tiny.tensor_scale) * 6 * 2**-9).all()
+    assert (np.sign(found) * np.sign(weight) >= 0).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.permutations(range(6)))
+def test_nodes_are_sorted_whatever_their_order(order):
+    chain = [helper.make_node("Relu", [f"t{i}"], [f"t{i + 1}"]) for i in range(5)]
+    nodes = [*chain, helper.make_node("Add", ["t1", "t5"], ["out"])]
+    graph = helper.make_graph([nodes[i] for i in order], "g", [], [])
+    sort_nodes(graph)
+    seen = {"t0"}
+    for node in graph.node:
+        assert set(node.input) <= seen
+        seen.update(node.output)
+    assert len(graph.node) == 6
+    before = graph.SerializeToString()
+    sort_nodes(graph)
+    assert graph.SerializeToString() == before, "what is sorted stays as it is"
+
+
+def test_a_node_waits_for_what_its_sub_graph_reads():
+    inner = helper.make_graph([helper.make_node("Relu", ["late"], ["r"])], "i", [], [])
+    graph = helper.make_graph(
+        [
+            helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner),
+            helper.make_node("Relu", ["x"], ["late"]),
+        ],
+        "g",
+        [],
+        [],
+    )
+    sort_nodes(graph)
+    assert [node.op_type for node in graph.node] == ["Relu", "If"]
+
+
+def test_a_cycle_is_left_to_the_checker():
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["a"], ["b"]), helper.make_node("Relu", ["b"], ["a"])], "g", [], []
+    )
+    sort_nodes(graph)
+    assert [node.output[0] for node in graph.node] == ["b", "a"]
 
 
 def test_saving_keeps_a_model_as_it_is(models, tmp_path):

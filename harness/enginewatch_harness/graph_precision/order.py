@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 
 import onnx
@@ -15,24 +16,22 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
     """
     nodes = list(graph.node)
     maker = {name: index for index, node in enumerate(nodes) for name in node.output if name}
-    done: set[int] = set()
+    waits = [{maker[name] for name in _reads(node) if name in maker} for node in nodes]
+    readers: dict[int, list[int]] = {}
+    for index, others in enumerate(waits):
+        for other in others:
+            readers.setdefault(other, []).append(index)
+    ready = [index for index, others in enumerate(waits) if not others]
     ordered: list[onnx.NodeProto] = []
-    for first in range(len(nodes)):
-        stack = [first]
-        while stack:
-            index = stack[-1]
-            if index in done:
-                stack.pop()
-                continue
-            waits = {maker[name] for name in _reads(nodes[index]) if name in maker} - done - {index}
-            if waits & set(stack):
-                return  # a cycle: the checker says it better
-            if waits:
-                stack.extend(sorted(waits, reverse=True))
-                continue
-            done.add(index)
-            ordered.append(nodes[index])
-            stack.pop()
+    while ready:
+        index = heapq.heappop(ready)
+        ordered.append(nodes[index])
+        for reader in readers.get(index, ()):
+            waits[reader].discard(index)
+            if not waits[reader]:
+                heapq.heappush(ready, reader)
+    if len(ordered) < len(nodes):
+        return  # a cycle: the checker says it better
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
     del graph.node[:]
     graph.node.extend(copies)

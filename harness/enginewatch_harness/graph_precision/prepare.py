@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from enginewatch_db import __version__
 from enginewatch_db.errors import BackendError, NotAvailableError
 from enginewatch_db.model import Json
+from enginewatch_harness.backends.ort_errors import translated
 from enginewatch_harness.graph_precision.calibration import Calibration, static_shapes
 from enginewatch_harness.graph_precision.checks import check_graph
 from enginewatch_harness.graph_precision.load import model_sha256
@@ -111,7 +113,7 @@ def prepare_graph(
 
     Raises:
         BackendError: ``unsupported_precision``, ``model_missing``, ``model_corrupt``, ``build_failed`` (the graph
-            that was made is not valid), or what the calibration met.
+            that was made is not valid), ``disk_full``, or what the calibration met.
         PlanError: The calibration's data does not exist.
     """
     sha256 = model_sha256(source)
@@ -126,19 +128,39 @@ def prepare_graph(
     found = _kept(root / key)
     if found is not None:
         return found
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{key[:16]}-", dir=root) as scratch:
-        made = Path(scratch) / "made"
+    try:
+        return _make(source, precision, recipe, root / key, shapes=shapes, calibration=calibration)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise BackendError(
+            f"no space left to write {source.name} in {precision} below {root}",
+            code="disk_full",
+            remedy=f"free space below {root}",
+        ) from error
+
+
+def _make(
+    source: Path,
+    precision: str,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    shapes: Mapping[str, tuple[int, ...]],
+    calibration: Calibration,
+) -> GraphModel:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name[:16]}-", dir=folder.parent) as scratch:
+        made, work = Path(scratch) / "made", Path(scratch) / "work"
         made.mkdir()
-        (Path(scratch) / "work").mkdir()
-        request = Request(
-            source=source, target=made / GRAPH, shapes=shapes, calibration=calibration, work_dir=Path(scratch) / "work"
-        )
-        notes = (*recipe.make(request), *check_graph(made / GRAPH, source, precision))
+        work.mkdir()
+        request = Request(source=source, target=made / GRAPH, shapes=shapes, calibration=calibration, work_dir=work)
+        with translated(model=source, precision=precision):
+            notes = (*recipe.make(request), *check_graph(made / GRAPH, source, precision))
         tool = _tool(recipe)
         meta = {"sha256": model_sha256(made / GRAPH), "tool": tool.name, "tool_version": tool.version, "notes": notes}
         (made / META).write_text(json.dumps(meta), encoding="utf-8")
-        return _publish(made, root / key)
+        return _publish(made, folder)
 
 
 def _publish(made: Path, folder: Path) -> GraphModel:
