@@ -30,3 +30,8 @@ def leave_out_pandas() -> None:
     """
     if "pandas" not in sys.modules:
         sys.meta_path.insert(0, _LeaveOut(frozenset({"pandas"})))
+
+
+def let_pandas_in() -> None:
+    """Undo ``leave_out_pandas``: torch's compiler asks Python about pandas and takes a refusal for an error."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _LeaveOut)]

@@ -14,6 +14,7 @@ from enginewatch_db.errors import NotAvailableError
 from enginewatch_harness.backends.base import Availability
 from enginewatch_harness.backends.cuda_device import first_gpu
 from enginewatch_harness.backends.torch_options import precisions_on
+from enginewatch_harness.lean import let_pandas_in
 from enginewatch_harness.provenance import cpu_device
 
 _CUDA = re.compile(r"^cuda\b[^=]*= '([\d.]+)'", re.MULTILINE)
@@ -82,6 +83,7 @@ def import_torch(cache_dir: Path | None) -> Any:  # noqa: ANN401 - torch is not 
     if cache_dir is not None:
         for name, folder in (("TORCHINDUCTOR_CACHE_DIR", "torchinductor"), ("TRITON_CACHE_DIR", "triton")):
             os.environ.setdefault(name, str(cache_dir / folder))
+    let_pandas_in()
     try:
         import torch
     # The boundary to a library whose binary parts may be broken: a missing CUDA library is an OSError.
