@@ -15,6 +15,7 @@ from enginewatch_harness.parse.trtexec_check import check_agreement
 from enginewatch_harness.parse.trtexec_json import parse_profile, parse_times, summarise_times
 from enginewatch_harness.parse.trtexec_lines import decode_version
 from enginewatch_harness.parse.trtexec_log import judge_build, judge_run, parse_log
+from enginewatch_harness.parse.trtexec_output import parse_output
 from enginewatch_harness.parse.trtexec_reasons import contradictions
 from enginewatch_harness.parse.trtexec_summary import mean_tolerance
 
@@ -270,6 +271,44 @@ def test_bindings_of_tensorrt_8_and_11():
         ("y:0", False, (8,), None),
     ]
     assert [item.dtype for item in new.bindings()] == ["fp16", "int64"]
+    between = log_of("Input binding for x with dimensions (8, 3) is created.", version="v100001")
+    assert [(item.dims, item.dtype) for item in between.bindings()] == [((8, 3), None)]
+
+
+def test_outputs_of_every_kind():
+    text = """[
+  { "name" : "scores \\ raw"
+  , "dimensions" : "1x2"
+  , "values" : [ Final shape is 2x2 reported by the output allocator.
+1, -2.5e-07, -nan, inf ]
+  }
+, { "name" : "ids"
+  , "dimensions" : "2"
+  , "values" : [ 9007199254740993, -1 ]
+  }
+, { "name" : "none"
+  , "dimensions" : "0x4"
+  , "values" : [  ]
+  }
+, { "name" : "scalar"
+  , "dimensions" : ""
+  , "values" : [ 7 ]
+  }
+]
+"""
+    found = parse_output(text, {"ids": "int64"})
+    assert {name: array.shape for name, array in found.items()} == {
+        "scores \\ raw": (2, 2),
+        "ids": (2,),
+        "none": (0, 4),
+        "scalar": (),
+    }
+    assert found["ids"].tolist() == [9007199254740993, -1], "no float between"
+    np.testing.assert_array_equal(found["scores \\ raw"].ravel(), np.float32([1, -2.5e-07, np.nan, np.inf]))
+    for broken in (text.replace('"2"', '"3"'), text.replace("[ 7 ]", "[ 7, 8 ]"), text.replace('"ids"', '"none"')):
+        with pytest.raises(MeasurementError) as caught:
+            parse_output(broken, {"ids": "int64"})
+        assert caught.value.code == "results_damaged"
 
 
 def test_the_summary_of_tensorrt_8_2():

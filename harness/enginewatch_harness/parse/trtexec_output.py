@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 from enginewatch_db.errors import MeasurementError
 from enginewatch_harness.parse.trtexec_lines import LogLine
 
+_DIMS = r"\(?\d*(?:(?:x|, )\d+)*\)?"
+"""``8x3x224x224`` as recorded; the samples have a second spelling, ``(8, 3, 224, 224)``."""
 _BINDING = re.compile(
-    r"^(?:Created )?(input|output|Input|Output) binding for (?P<name>.+?) with dimensions (?P<dims>\d*(?:x\d+)*)"
-    r"(?: and type (?P<type>\w+) is created\.)?$"
+    rf"^(?:Created )?(input|output|Input|Output) binding for (?P<name>.+?) with dimensions (?P<dims>{_DIMS})"
+    r"(?: and type (?P<type>\w+))?(?: is created\.)?$"
 )
 _VALUE = r"(?:-?(?:\d+(?:\.\d+)?(?:e[-+]\d+)?|inf|nan))"
 _OUTPUT = re.compile(
-    r'(?P<between>[\s,]*)\{ "name" : "(?P<name>[^\n]*)"\n\s*, "dimensions" : "(?P<dims>\d*(?:x\d+)*)"\n'
+    r'(?P<between>[\s,]*)\{ "name" : "(?P<name>[^\n]*)"\n\s*, "dimensions" : "(?P<dims>' + _DIMS + r')"\n'
     r'\s*, "values" : \[ '
-    r"(?:Final shape is (?P<final>\d*(?:x\d+)*) reported by the output allocator\.\n)?"
+    rf"(?:Final shape is (?P<final>{_DIMS}) reported by the output allocator\.\n)?"
     rf"(?P<values>(?:{_VALUE}(?:, {_VALUE})*)?) \]\n\s*\}}"
 )
 _DTYPES: dict[str, type[np.generic]] = {
@@ -104,7 +106,7 @@ def _array(match: re.Match[str], dtype: str | None) -> NDArray[np.generic]:
 
 
 def _dims(text: str) -> tuple[int, ...]:
-    return tuple(int(part[:18]) for part in text.split("x")) if text else ()
+    return tuple(int(part[:18]) for part in re.findall(r"\d+", text))
 
 
 def _damaged(what: str) -> MeasurementError:
