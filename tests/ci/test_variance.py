@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enginewatch_ci.stats.variance import build_spread
+from enginewatch_ci.stats.variance import build_spread, pooled_spread
 
 RECORDED = Path(__file__).parents[1] / "data" / "ci" / "build-spread.json"
 
@@ -104,3 +104,30 @@ def test_what_cannot_be_told_is_absent_and_not_zero():
         build_spread([[1.0, 0.0]])
     with pytest.raises(ValueError, match="at least one"):
         build_spread([])
+
+
+@pytest.mark.parametrize("build_sd", [0.0, 0.01])
+def test_cases_together_tell_what_two_builds_of_each_cannot(build_sd):
+    rng = np.random.default_rng(11)
+    trials, hits, ends, ends_of_one = 300, 0, [], []
+    for _ in range(trials):
+        cases = [
+            [level * np.exp(rng.normal(0, build_sd) + rng.normal(0, 0.005, size)) for size in (3, 2)]
+            for level in range(1, 13)
+        ]
+        found = pooled_spread(cases, confidence=0.9)
+        hits += found.build_ci.low <= 100 * build_sd <= found.build_ci.high
+        ends.append(found.build_ci.high)
+        ends_of_one.append(build_spread(cases[0], confidence=0.9).build_ci.high)
+    assert (found.builds, found.runs) == (24, 60)
+    assert 0.85 < hits / trials < (0.97 if build_sd == 0 else 0.95)
+    assert np.median(ends) < np.median(ends_of_one) / 2
+
+
+def test_what_lies_between_cases_is_no_spread():
+    one = [[1.0, 1.01], [1.02, 1.01]]
+    other = [[100 * value for value in group] for group in one]
+    both = pooled_spread([one, other])
+    assert both.run_sd_pct == pytest.approx(build_spread(one).run_sd_pct)
+    assert both.build_sd_pct == pytest.approx(build_spread(one).build_sd_pct)
+    assert both.p_value < build_spread(one).p_value

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 MIN_GROUPS = 2
@@ -69,74 +68,112 @@ def build_spread(groups: Sequence[Sequence[float]], *, confidence: float = 0.95)
     Raises:
         ValueError: A value is not positive, or there is none.
     """
-    values = [np.asarray(group, dtype=float) for group in groups if len(group)]
-    if not values or not all(np.all(np.isfinite(item) & (item > 0)) for item in values):
-        raise ValueError("a spread needs at least one value, and all of them positive")
-    logs = [np.log(item) for item in values]
-    total = sum(item.size for item in logs)
-    builds, free = len(logs), total - len(logs)
+    return pooled_spread([groups], confidence=confidence)
+
+
+def pooled_spread(cases: Sequence[Sequence[Sequence[float]]], *, confidence: float = 0.95) -> Spread:
+    """Split the spread of several cases that are taken to have the same two standard deviations.
+
+    Each case has a mean of its own; squares and degrees of freedom are added up over the cases, so that a few builds
+    of each say together what those of one cannot. With one case this is ``build_spread``.
+
+    Args:
+        cases: For each case, one sequence of values a build, as in ``build_spread``.
+        confidence: Level of the intervals.
+
+    Raises:
+        ValueError: A value is not positive, or there is none.
+    """
+    parts = [_part(groups) for groups in cases]
+    builds, runs = sum(part.builds for part in parts), sum(part.runs for part in parts)
+    free = runs - builds
     if free == 0:
-        return _nothing(builds, total, confidence)
-    within = sum(float(((item - item.mean()) ** 2).sum()) for item in logs) / free
+        return _spread(builds=builds, runs=runs, confidence=confidence)
+    within = sum(part.within for part in parts) / free
     run_ci = _run_interval(within, free, confidence)
-    if builds < MIN_GROUPS:
-        return _spread(within, None, run_ci, None, builds=builds, runs=total, confidence=confidence)
-    return _between(logs, within, free, run_ci, confidence)
-
-
-def _between(logs: list[NDArray[np.float64]], within: float, free: int, run_ci: Interval, confidence: float) -> Spread:
-    sizes = np.array([item.size for item in logs], dtype=float)
-    means = np.array([item.mean() for item in logs])
-    builds, total = len(logs), int(sizes.sum())
-    grand = float((sizes * means).sum() / total)
-    between = float((sizes * (means - grand) ** 2).sum()) / (builds - 1)
-    n0 = (total - float((sizes**2).sum()) / total) / (builds - 1)
-    component = (between - within) / n0
-    p_value = float(stats.f.sf(between / within, builds - 1, free)) if within > 0 else None
+    several = [part for part in parts if part.builds >= MIN_GROUPS]
+    if not several:
+        return _spread(within, run_ci=run_ci, builds=builds, runs=runs, confidence=confidence)
+    between = sum(part.free for part in several)
+    component = sum(part.free * (part.mean_square - within) / part.n0 for part in several) / between
+    ratio = sum(part.free * part.mean_square for part in several) / between / within if within > 0 else None
     return _spread(
         within,
         component,
-        run_ci,
-        _build_interval(means, sizes, within, free, confidence),
-        builds=builds,
-        runs=total,
-        confidence=confidence,
-        p_value=p_value,
-    )
-
-
-def _spread(
-    within: float,
-    component: float | None,
-    run_ci: Interval,
-    build_ci: Interval | None,
-    *,
-    builds: int,
-    runs: int,
-    confidence: float,
-    p_value: float | None = None,
-) -> Spread:
-    return Spread(
-        run_sd_pct=100 * math.sqrt(within),
-        build_sd_pct=None if component is None else 100 * math.sqrt(max(component, 0.0)),
         run_ci=run_ci,
-        build_ci=build_ci,
-        truncated=component is not None and component < 0,
-        p_value=p_value,
+        build_ci=_build_interval(several, within, free, confidence),
+        p_value=None if ratio is None else float(stats.f.sf(ratio, between, free)),
         builds=builds,
         runs=runs,
         confidence=confidence,
     )
 
 
-def _nothing(builds: int, runs: int, confidence: float) -> Spread:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """The sums of one case.
+
+    Attributes:
+        within: Sum of squares around the means of the builds.
+        mean_square: Between the builds, weighted by their runs; 0 with one build.
+        means_var: Variance of the builds' means, unweighted; 0 with one build.
+        n0: Runs a build, as the mean squares count them.
+        harmonic: Harmonic mean of the runs a build.
+    """
+
+    builds: int
+    runs: int
+    within: float
+    mean_square: float
+    means_var: float
+    n0: float
+    harmonic: float
+
+    @property
+    def free(self) -> int:
+        """Degrees of freedom between builds."""
+        return self.builds - 1
+
+
+def _part(groups: Sequence[Sequence[float]]) -> _Part:
+    values = [np.asarray(group, dtype=float) for group in groups if len(group)]
+    if not values or not all(np.all(np.isfinite(item) & (item > 0)) for item in values):
+        raise ValueError("a spread needs at least one value, and all of them positive")
+    logs = [np.log(item) for item in values]
+    sizes = np.array([item.size for item in logs], dtype=float)
+    means = np.array([item.mean() for item in logs])
+    builds, runs = len(logs), int(sizes.sum())
+    grand = float((sizes * means).sum() / runs)
+    several = builds >= MIN_GROUPS
+    return _Part(
+        builds=builds,
+        runs=runs,
+        within=sum(float(((item - item.mean()) ** 2).sum()) for item in logs),
+        mean_square=float((sizes * (means - grand) ** 2).sum()) / (builds - 1) if several else 0.0,
+        means_var=float(means.var(ddof=1)) if several else 0.0,
+        n0=(runs - float((sizes**2).sum()) / runs) / (builds - 1) if several else float(runs),
+        harmonic=builds / float((1 / sizes).sum()),
+    )
+
+
+def _spread(
+    within: float | None = None,
+    component: float | None = None,
+    *,
+    builds: int,
+    runs: int,
+    confidence: float,
+    run_ci: Interval | None = None,
+    build_ci: Interval | None = None,
+    p_value: float | None = None,
+) -> Spread:
     return Spread(
-        run_sd_pct=None,
-        build_sd_pct=None,
-        run_ci=None,
-        build_ci=None,
-        truncated=False,
-        p_value=None,
+        run_sd_pct=None if within is None else 100 * math.sqrt(within),
+        build_sd_pct=None if component is None else 100 * math.sqrt(max(component, 0.0)),
+        run_ci=run_ci,
+        build_ci=build_ci,
+        truncated=component is not None and component < 0,
+        p_value=p_value,
         builds=builds,
         runs=runs,
         confidence=confidence,
@@ -150,19 +187,16 @@ def _run_interval(within: float, free: int, confidence: float) -> Interval:
     return Interval(low=100 * math.sqrt(low), high=100 * math.sqrt(high))
 
 
-def _build_interval(
-    means: NDArray[np.float64], sizes: NDArray[np.float64], within: float, free: int, confidence: float
-) -> Interval:
-    builds = means.size
-    harmonic = builds / float((1 / sizes).sum())
-    square = harmonic * float(means.var(ddof=1))
+def _build_interval(parts: Sequence[_Part], within: float, free: int, confidence: float) -> Interval:
+    between = sum(part.free for part in parts)
+    harmonic = between / sum(part.free / part.harmonic for part in parts)
+    square = sum(part.free * part.harmonic * part.means_var for part in parts) / between
     tail = (1 - confidence) / 2
     ratio = square / within if within > 0 else math.inf
-    spread = (builds - 1) * square / harmonic
 
     def end(side: float) -> float:
-        fisher = float(stats.f.isf(side, builds - 1, free))
-        share = 1 - fisher / ratio if ratio > 0 else 0.0
-        return 100 * math.sqrt(max(spread * share / float(stats.chi2.isf(side, builds - 1)), 0.0))
+        share = 1 - float(stats.f.isf(side, between, free)) / ratio if ratio > 0 else 0.0
+        variance = between * square / harmonic * share / float(stats.chi2.isf(side, between))
+        return 100 * math.sqrt(max(variance, 0.0))
 
     return Interval(low=end(tail), high=end(1 - tail))

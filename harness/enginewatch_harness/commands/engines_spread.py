@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from enginewatch_ci.stats.variance import Interval, Spread, build_spread
+from enginewatch_ci.stats.variance import Interval, Spread, build_spread, pooled_spread
 from enginewatch_db.connect import Reader
 from enginewatch_db.errors import UsageError
 from enginewatch_db.model import Json
@@ -15,6 +15,9 @@ from enginewatch_harness.commands.db import open_reader
 from enginewatch_harness.commands.engine_tables import ABSENT, number, print_table
 from enginewatch_harness.commands.options import json_option, store_option
 from enginewatch_harness.console import result_json, say
+
+ALL = "all, as if alike"
+"""The row that takes all cases to have one spread."""
 
 
 @click.command()
@@ -39,7 +42,8 @@ def spread(session_ref: str | None, plan: str | None, metric: str, workspace: Wo
 
         chosen = choose_session(workspace.root, session_ref).session_id
     with open_reader(workspace) as reader:
-        found = _spreads(reader, chosen, plan, metric)
+        cells = _cells(reader, chosen, plan, metric)
+    found = _spreads(cells, metric)
     if not found:
         raise UsageError(
             f"no valid run with an engine and {metric} above 0",
@@ -51,24 +55,36 @@ def spread(session_ref: str | None, plan: str | None, metric: str, workspace: Wo
     _print(found)
 
 
-def _spreads(reader: Reader, session: str | None, plan: str | None, metric: str) -> list[tuple[Json, Spread]]:
-    cells: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+Cells = dict[tuple[str, str, str], dict[str, list[float]]]
+"""Case, series and session → engine → its runs' values."""
+
+
+def _cells(reader: Reader, session: str | None, plan: str | None, metric: str) -> Cells:
+    cells: Cells = {}
     for row in reader.rows("engines_spread", metric=metric, session=session, plan=plan):
         place = (row["case_key"], row["series_id"], row["session_id"])
         cells.setdefault(place, {}).setdefault(row["engine_sha256"], []).append(row["value"])
-    return [
-        (
-            {"case": case, "series_id": series, "session_id": session_id, "metric": metric},
-            build_spread([*groups.values()]),
-        )
-        for (case, series, session_id), groups in cells.items()
+    return cells
+
+
+def _spreads(cells: Cells, metric: str) -> list[tuple[Json, Spread]]:
+    """Return the spread of each case in each session, and where there are more of them, of all together."""
+    names = ("case", "series_id", "session_id")
+    found = [
+        ({**dict(zip(names, place, strict=True)), "metric": metric}, build_spread([*groups.values()]))
+        for place, groups in cells.items()
     ]
+    if len(found) > 1:
+        together = pooled_spread([[*groups.values()] for groups in cells.values()])
+        everything: Json = dict.fromkeys(names)
+        found.append((everything | {"metric": metric}, together))
+    return found
 
 
 def _print(found: list[tuple[Json, Spread]]) -> None:
     columns = {
-        "case": [place["case"] for place, _ in found],
-        "session": [place["session_id"][:13] for place, _ in found],
+        "case": [place["case"] or ALL for place, _ in found],
+        "session": [(place["session_id"] or "")[:13] for place, _ in found],
         "builds": [str(item.builds) for _, item in found],
         "runs": [str(item.runs) for _, item in found],
         "run-to-run %": [_cell(item.run_sd_pct, item.run_ci) for _, item in found],
