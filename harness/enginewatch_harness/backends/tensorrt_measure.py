@@ -95,7 +95,7 @@ def measure_engine(
         versions={runner.module.__name__: str(runner.module.__version__)},
         command=f"enginewatch run PLAN --case {shlex.quote(job.case_key)}",
         counts={"inferences": float(len(timed.latencies))},
-        notes=(*notes, *_cache_notes(cache)),
+        notes=(*notes, *_capture_notes(runner, query), *_cache_notes(cache)),
     )
 
 
@@ -174,6 +174,14 @@ def _effective(runner: Runner, options: TensorrtOptions, query: Query) -> Json:
     if is_rtx(runner.module):
         found["kernel_specialization"] = options.kernel_specialization
     return found
+
+
+def _capture_notes(runner: Runner, query: Query) -> tuple[str, ...]:
+    """Return a note where TensorRT-RTX may not have captured what it was asked to capture."""
+    ask = getattr(runner.context, "is_stream_capturable", None)
+    if query.graphed is not True and query.graphed and ask is not None and not ask(int(runner.stream)):
+        return ("TensorRT-RTX says that this engine cannot be captured: it may have run without CUDA graph",)
+    return ()
 
 
 def _cache_notes(cache: RuntimeCache | None) -> tuple[str, ...]:

@@ -24,20 +24,17 @@ class Query:
         self._runner, self._cuda, self._transfers = runner, runner.cuda, transfers
         self._first, self._start, self._end, self._last = (self._cuda.event(spin=spin) for _ in range(4))
         self._graph: Any = None
-        self.graphed = False
+        self.graphed: bool | str = False
 
     def use_graph(self) -> Reason | None:
         """Replay a CUDA graph from now on; return why not, where that fails.
 
         At least one inference must have run: the first one allocates, which cannot be captured. TensorRT-RTX captures
-        by itself (its kernels change while it runs), and is only asked whether it can.
+        by itself, since its kernels change while it runs (``WHOLE_GRAPH_CAPTURE``), and does not tell whether it did.
         """
-        runner = self._runner
-        if is_rtx(runner.module):
-            if runner.context.is_stream_capturable(int(runner.stream)):
-                self.graphed = True
-                return None
-            return Reason(code="cuda_graph_failed", detail="TensorRT-RTX cannot capture this engine")
+        if is_rtx(self._runner.module):
+            self.graphed = "whole_graph_capture"
+            return None
         try:
             self._graph = self._capture()
         except BackendError as error:
