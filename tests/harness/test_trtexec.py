@@ -294,6 +294,33 @@ def test_a_model_without_a_precision_flag_is_built_as_its_graph_says(tool, job, 
     assert BACKEND.engine_options(changed(job, options={"precision_by": "graph"}))["precision_by"] == "graph"
 
 
+def test_int8_is_calibrated_into_the_graph_for_a_tool_with_flags(tool, job, tmp_path, context):
+    replay, calls = tool
+    replay(banner="v8600")
+    int8 = changed(job, precision="int8", options={"calibration_samples": 2})
+    record = BACKEND.build(int8, tmp_path / "engine", context)
+    assert {"--int8", "--fp16"} <= set(calls()[-1][1])
+    assert "--stronglyTyped" not in calls()[-1][1]
+    built_from = next(flag for flag in calls()[-1][1] if flag.startswith("--onnx=")).removeprefix("--onnx=")
+    assert built_from != str(job.model_path)
+    assert record.details["model"]["tool"] != "none"
+    options = BACKEND.engine_options(int8)
+    assert options["precision_by"] == "flags and graph"
+    assert options["calibration_samples"] == 2
+    by_flag = BACKEND.engine_options(changed(int8, options={"precision_by": "flags"}))
+    assert "calibration_samples" not in by_flag
+
+
+def test_cases_of_one_engine_have_one_key(tool, job):
+    replay, _ = tool
+    replay(banner="v8600")
+    wanted = {"max_batch": 32, "opt_batch": 8}
+    ones = BACKEND.engine_options(changed(job, options=wanted, shapes={"input": (1, 3, 32, 32)}))
+    many = BACKEND.engine_options(changed(job, options=wanted, shapes={"input": (32, 3, 32, 32)}))
+    assert ones == many
+    assert ones["shapes"] == {"input": [8, 3, 32, 32]}
+
+
 def test_a_version_mismatch_names_both_versions(tool, job, tmp_path, context):
     replay, _ = tool
     (tmp_path / "engine").write_bytes(b"x")

@@ -20,6 +20,7 @@ from enginewatch_harness.backends.trtexec_command import (
     profile_range,
     run_command,
     shapes_spec,
+    tuned_for,
 )
 from enginewatch_harness.backends.trtexec_find import listed_flags
 from enginewatch_harness.backends.trtexec_flags import FLAGS
@@ -103,6 +104,8 @@ def test_every_precision_of_a_version_has_a_command(tool):
             assert not flags, "TensorRT 11 ends with 'Unknown option'"
         elif precision in ("fp32", "tf32"):
             assert not flags
+        elif precision in ("int8", "fp8", "int4"):
+            assert flags == {f"--{precision}", "--fp16"}, "the graph is quantised, the rest may be fp16"
         else:
             assert flags == {f"--{precision}"}
     assert ("--noTF32" in built(tool, "fp32")) is True
@@ -335,3 +338,30 @@ def test_every_version_of_a_flag_is_between_the_first_and_the_last():
             assert span.since < span.until, flag
         if span.idle_since:
             assert span.knows(span.idle_since), flag
+
+
+def test_quantised_precisions_are_calibrated_unless_flags_alone_are_wanted():
+    assert in_graph(T8, "int8")
+    assert in_graph(T10, "fp8")
+    assert not in_graph(T8, "int8", "flags")
+    assert not in_graph(T8, "fp16")
+    assert precision_flags(T8, "int8", "flags") == ("--int8",)
+    assert precision_flags(T8, "int8", rest="fp32") == ("--int8",)
+    assert precision_flags(T10, "int8", "graph") == ("--stronglyTyped",)
+
+
+def test_one_engine_for_every_batch():
+    shapes = {"input": (8, 3, 224, 224)}
+    options = TrtexecOptions(max_batch=32, opt_batch=16)
+    assert tuned_for(shapes, options) == {"input": (16, 3, 224, 224)}
+    assert profile_range(shapes, options) == ({"input": (1, 3, 224, 224)}, {"input": (32, 3, 224, 224)})
+    assert "--optShapes=input:16x3x224x224" in built(T8, max_batch=32, opt_batch=16)
+    assert tuned_for(shapes, options, {"input": (8, 3, "h", "w")}) == shapes, "a fixed batch stays what it is"
+    with pytest.raises(PlanError, match="is not from"):
+        profile_range({"input": (64, 3, 224, 224)}, options)
+
+
+@pytest.mark.parametrize("options", [{"opt_batch": 8}, {"opt_batch": 33, "max_batch": 32}])
+def test_a_tuned_batch_lies_within_the_range(options):
+    with pytest.raises(PlanError, match="opt_batch"):
+        parse_options(options)

@@ -21,6 +21,8 @@ from enginewatch_harness.backends.trtexec_command import (
     precisions,
     profile_command,
     run_command,
+    tuned_for,
+    weakly_typed,
 )
 from enginewatch_harness.backends.trtexec_find import find_tool, gpu_name, plan_version
 from enginewatch_harness.backends.trtexec_infer import input_dtypes, raw_input
@@ -34,7 +36,13 @@ from enginewatch_harness.backends.trtexec_results import (
     read_times,
     time_base,
 )
-from enginewatch_harness.graph_precision import GraphModel, graph_identity, parse_calibration, prepare_graph
+from enginewatch_harness.graph_precision import (
+    Calibration,
+    GraphModel,
+    graph_identity,
+    parse_calibration,
+    prepare_graph,
+)
 from enginewatch_harness.onnx_inputs import read_inputs
 from enginewatch_harness.parse.trtexec_json import Profile, parse_profile
 from enginewatch_harness.parse.trtexec_layers import layers_table, realised_precision
@@ -77,7 +85,7 @@ class TrtexecBackend:
         """
         options = parse_options(job.options)
         return {
-            "shapes": {name: list(dims) for name, dims in sorted(job.shapes.items())},
+            "shapes": {name: list(dims) for name, dims in sorted(_tuned_for(job, options).items())},
             "max_batch": options.max_batch,
             "optimization_level": options.optimization_level,
             "workspace_mib": options.workspace_mib,
@@ -285,7 +293,22 @@ def _graph_identity(job: Job, options: TrtexecOptions) -> Json:
         return {}
     if not in_graph(tool, job.precision, options.precision_by):
         return {}
-    return {"precision_by": "graph", **graph_identity(job.precision, parse_calibration(job.options), job.shapes)}
+    typed = "flags and graph" if weakly_typed(tool, options.precision_by) else "graph"
+    calibration = _calibration(job, tool, options)
+    rest = {"quantize_rest": options.quantize_rest} if typed != "graph" else {}
+    return {"precision_by": typed, **rest, **graph_identity(job.precision, calibration, job.shapes)}
+
+
+def _calibration(job: Job, tool: Tool, options: TrtexecOptions) -> Calibration:
+    """Return how the graph is quantised; a weakly typed builder chooses the rest itself, from an fp32 graph."""
+    found = parse_calibration(job.options)
+    return dataclasses.replace(found, rest="fp32") if weakly_typed(tool, options.precision_by) else found
+
+
+def _tuned_for(job: Job, options: TrtexecOptions) -> dict[str, tuple[int, ...]]:
+    if options.opt_batch is None or job.model_path.suffix in _ENGINES:
+        return job.shapes
+    return tuned_for(job.shapes, options, read_inputs(job.model_path))
 
 
 def _run(command: list[str], work_dir: Path, prefix: str, timeout_s: float, exports: tuple[Path, ...]) -> ToolResult:
@@ -325,7 +348,7 @@ def _model(job: Job, tool: Tool, options: TrtexecOptions, context: Context) -> G
         job.model_path,
         job.precision if in_graph(tool, job.precision, options.precision_by) else "fp32",
         shapes=job.shapes,
-        calibration=parse_calibration(job.options),
+        calibration=_calibration(job, tool, options),
         cache_dir=context.cache_dir,
         work_dir=_folder(context),
     )

@@ -21,6 +21,7 @@ _PROFILE_SECONDS = 1
 
 _BY_FLAG = ("fp16", "bf16", "int8", "fp8", "int4", "best")
 _IN_GRAPH = ("fp16", "bf16", "int8", "fp8", "int4", "fp4")
+_QUANTISED = ("int8", "fp8", "int4")
 _AS_GIVEN = ("fp32", "tf32")
 
 Declared = Mapping[str, tuple[int | str, ...]]
@@ -39,12 +40,29 @@ def precisions(tool: Tool, precision_by: str = "auto") -> tuple[str, ...]:
 
 
 def in_graph(tool: Tool, precision: str, precision_by: str = "auto") -> bool:
-    """Return whether the precision must be put into the model before it is built."""
-    return precision in _IN_GRAPH and (tool.strongly_typed_only or precision_by == "graph")
+    """Return whether the precision must be put into the model before it is built.
+
+    A flag alone quantises with made-up ranges, so its outputs are wrong: ``auto`` calibrates and quantises the graph
+    for weakly typed tools too, which then need the flag to accept it.
+    """
+    if tool.strongly_typed_only or precision_by == "graph":
+        return precision in _IN_GRAPH
+    return precision in _QUANTISED and precision_by == "auto"
 
 
-def precision_flags(tool: Tool, precision: str, precision_by: str = "auto") -> tuple[str, ...]:
+def weakly_typed(tool: Tool, precision_by: str) -> bool:
+    """Return whether the builder chooses formats by flags, of what a graph leaves open."""
+    return not tool.strongly_typed_only and precision_by != "graph"
+
+
+def precision_flags(tool: Tool, precision: str, precision_by: str = "auto", rest: str = "fp16") -> tuple[str, ...]:
     """Return the flags of a precision; TF32 is a switch of the builder, whatever the graph says.
+
+    Args:
+        tool: The tool at hand.
+        precision: Requested precision.
+        precision_by: The option of that name.
+        rest: Format that layers which are not quantised may have, where the builder chooses.
 
     Raises:
         BackendError: ``unsupported_precision``: this version cannot build it; ``unknown_flag``: it builds by flags
@@ -69,7 +87,10 @@ def precision_flags(tool: Tool, precision: str, precision_by: str = "auto") -> t
     if precision in _AS_GIVEN:
         no_tf32 = precision == "fp32" and (not tool.rtx or tool.knows("--noTF32"))
         return (*typed, "--noTF32") if no_tf32 else typed
-    return typed if in_graph(tool, precision, precision_by) else (f"--{precision}",)
+    if not weakly_typed(tool, precision_by):
+        return typed
+    half = precision in _QUANTISED and precision_by == "auto" and rest == "fp16"
+    return (f"--{precision}", "--fp16") if half else (f"--{precision}",)
 
 
 def shapes_spec(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -126,7 +147,7 @@ def build_command(
         *_known(tool, "--skipInference"),
         "--profilingVerbosity=detailed",
         f"--exportLayerInfo={layers}",
-        *precision_flags(tool, precision, options.precision_by),
+        *precision_flags(tool, precision, options.precision_by, options.quantize_rest),
         *_profile_shapes(shapes, options, declared),
         *_builder_flags(tool, options),
         *_memory_pools(tool, options),
@@ -181,6 +202,22 @@ def _memory_pools(tool: Tool, options: TrtexecOptions) -> list[str]:
     return [f"--memPoolSize={','.join(pools)}"] if pools else []
 
 
+def tuned_for(
+    shapes: Mapping[str, tuple[int, ...]], options: TrtexecOptions, declared: Declared | None = None
+) -> Shapes:
+    """Return the shapes that the optimisation profile is tuned for: the case's, or those of ``opt_batch``."""
+    if options.opt_batch is None:
+        return dict(shapes)
+    return {
+        name: (options.opt_batch, *dims[1:]) if dims and _open_batch(name, declared) else dims
+        for name, dims in shapes.items()
+    }
+
+
+def _open_batch(name: str, declared: Declared | None) -> bool:
+    return declared is None or not isinstance((declared.get(name) or ("?",))[0], int)
+
+
 def profile_range(
     shapes: Mapping[str, tuple[int, ...]], options: TrtexecOptions, declared: Declared | None = None
 ) -> tuple[Shapes, Shapes]:
@@ -191,10 +228,11 @@ def profile_range(
     """
     low, high = dict(shapes), dict(shapes)
     for name, dims in shapes.items():
-        open_batch = declared is None or not isinstance((declared.get(name) or ("?",))[0], int)
-        if options.max_batch is not None and dims and open_batch:
+        if options.max_batch is not None and dims and _open_batch(name, declared):
             low[name] = (1, *dims[1:])
-            high[name] = (max(options.max_batch, dims[0]), *dims[1:])
+            # One engine for all batches has one range, whichever case builds it.
+            largest = options.max_batch if options.opt_batch is not None else max(options.max_batch, dims[0])
+            high[name] = (largest, *dims[1:])
     for key, given, target in (("min_shapes", options.min_shapes, low), ("max_shapes", options.max_shapes, high)):
         for name, dims in given.items():
             if name not in shapes:
@@ -223,7 +261,7 @@ def _profile_shapes(
         return []
     return [
         f"--minShapes={shapes_spec(low)}",
-        f"--optShapes={shapes_spec(shapes)}",
+        f"--optShapes={shapes_spec(tuned_for(shapes, options, declared))}",
         f"--maxShapes={shapes_spec(high)}",
     ]
 

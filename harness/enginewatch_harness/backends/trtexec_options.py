@@ -54,7 +54,7 @@ class TrtexecOptions:
             in the first inferences of every run, inside the warm-up.
         strict_timing_cache: A tactic that is not in the timing cache is an error (10.0 and later).
         precision_by: How a precision is asked for: ``flags``, a strongly typed ``graph``, or ``auto``: by flags where
-            the version has them (before 11).
+            the version has them (before 11), with int8, fp8 and int4 calibrated into the graph besides.
         quantize_block: Weights that share a scale (int4), for graphs.
         quantize_rest: Format of what a quantised graph does not quantise.
         graph_tool: Who puts the precision into a graph; ``auto``: ModelOpt where it is installed.
@@ -62,6 +62,8 @@ class TrtexecOptions:
         min_shapes: Input → smallest dimensions of the optimisation profile; absent ones follow ``max_batch``.
         max_shapes: Input → largest dimensions of the optimisation profile; absent ones follow ``max_batch``.
         max_batch: Largest batch of the optimisation profile, from 1; ``None``: exactly the case's shapes.
+        opt_batch: Batch that the profile is tuned for, with ``max_batch``: one engine then serves every batch of the
+            workload; ``None``: each case's own.
         build_timeout_s: A build that takes longer is stopped.
         profile: Time layers in a process of its own after measuring.
         accuracy: Compare the outputs with the fp32 reference's after measuring.
@@ -100,6 +102,7 @@ class TrtexecOptions:
     min_shapes: Shapes = field(default_factory=dict)
     max_shapes: Shapes = field(default_factory=dict)
     max_batch: int | None = None
+    opt_batch: int | None = None
     build_timeout_s: float = 3600.0
     profile: bool = True
     accuracy: bool = True
@@ -184,6 +187,7 @@ def parse_options(options: Json) -> TrtexecOptions:
         min_shapes=_shapes(options, "min_shapes"),
         max_shapes=_shapes(options, "max_shapes"),
         max_batch=read.optional_integer(options, "max_batch", low=1, high=1 << 16),
+        opt_batch=read.optional_integer(options, "opt_batch", low=1, high=1 << 16),
         build_timeout_s=read.positive(options, "build_timeout_s", default.build_timeout_s),
         profile=read.flag(options, "profile", default.profile),
         accuracy=read.flag(options, "accuracy", default.accuracy),
@@ -197,6 +201,11 @@ def _refuse_contradictions(options: TrtexecOptions) -> None:
         raise PlanError("option exclude_lean_runtime needs version_compatible = true", remedy="set it, or drop both")
     if options.strict_timing_cache and options.timing_cache is None:
         raise PlanError("option strict_timing_cache needs timing_cache", remedy="name the file of the timing cache")
+    if options.opt_batch is not None and (options.max_batch is None or options.opt_batch > options.max_batch):
+        raise PlanError(
+            f"option opt_batch = {options.opt_batch} needs a max_batch of at least as much",
+            remedy="set max_batch to the largest batch of the workload",
+        )
 
 
 def _optional_flag(options: Json, key: str) -> bool | None:
