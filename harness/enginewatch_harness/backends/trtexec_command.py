@@ -231,8 +231,8 @@ def profile_range(
         if options.max_batch is not None and dims and _open_batch(name, declared):
             low[name] = (1, *dims[1:])
             # One engine for all batches has one range, whichever case builds it.
-            largest = options.max_batch if options.opt_batch is not None else max(options.max_batch, dims[0])
-            high[name] = (largest, *dims[1:])
+            batch = options.max_batch if options.opt_batch is not None else max(options.max_batch, dims[0])
+            high[name] = (batch, *dims[1:])
     for key, given, target in (("min_shapes", options.min_shapes, low), ("max_shapes", options.max_shapes, high)):
         for name, dims in given.items():
             if name not in shapes:
