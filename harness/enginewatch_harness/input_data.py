@@ -149,7 +149,7 @@ def _check_names(arrays: Arrays, specs: list[InputSpec], source: str, option: st
 
 def _cut(values: NDArray[Any], spec: InputSpec, shape: tuple[int, ...], where: str, option: str) -> list[NDArray[Any]]:
     kind = numpy_type(spec)
-    if kind is None or not np.can_cast(values.dtype, kind, casting="same_kind") or values.dtype.kind != kind.kind:
+    if kind is None or values.dtype.kind != kind.kind:
         raise _unfit(option, f"{where} has type {values.dtype}, the input takes {spec.kind}")
     if not np.isfinite(values).all():
         raise _unfit(option, f"{where} holds NaN or infinity")
@@ -159,6 +159,8 @@ def _cut(values: NDArray[Any], spec: InputSpec, shape: tuple[int, ...], where: s
         told, wanted = ("x".join(map(str, dims)) for dims in (values.shape, shape))
         raise _unfit(option, f"{where} has shape {told}, the case takes {wanted} or whole multiples of its batch")
     typed = np.ascontiguousarray(values, kind)
+    if kind.kind != "f" and not (typed == values).all():
+        raise _unfit(option, f"{where} holds values that {kind} cannot")
     return [typed] if values.shape == shape else list(typed.reshape(-1, *shape))
 
 

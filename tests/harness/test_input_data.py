@@ -131,6 +131,15 @@ def test_paths_that_are_wrong(value, words, tmp_path):
     assert "calibration_data" in caught.value.message
 
 
+def test_integers_are_not_cut_off(tmp_path):
+    specs = [InputSpec(name="ids", kind="tensor(int32)", dims=(None,))]
+    np.savez(tmp_path / "d.npz", ids=np.array([1, 2]))
+    assert next(read_samples(tmp_path / "d.npz", specs, {"ids": (2,)}, "o"))["ids"].dtype == np.int32
+    np.savez(tmp_path / "d.npz", ids=np.array([1, 2**40]))
+    with pytest.raises(BackendError, match="holds values that int32 cannot"):
+        list(read_samples(tmp_path / "d.npz", specs, {"ids": (2,)}, "o"))
+
+
 def test_no_batches_at_all():
     with pytest.raises(PlanError, match="accuracy_batches = 0 must be"):
         resolve_data({"accuracy_batches": 0}, Path())
