@@ -191,6 +191,7 @@ def test_a_graph_that_cannot_be_captured_is_said_and_the_run_goes_on(fake_tensor
     measured = tool.measure(job(), record, path, context)
     assert [reason.code for reason in measured.reasons] == ["cuda_graph_failed"]
     assert measured.effective_options["cuda_graph"] is False
+    assert "cudaGetLastError" in cuda.calls  # else the next call reports it again
     assert measured.tables["latency_samples"].num_rows > 0
 
 
@@ -203,6 +204,7 @@ def test_the_classic_protocol_transfers_blocks_and_launches_no_graph(fake_tensor
     assert "cudaGraphLaunch" not in cuda.calls
     mixed = tool.measure(job(protocol="classic", cuda_graph=True), record, path, context)
     assert mixed.effective_options["cuda_graph"] is True
+    assert cuda.calls.count("cudaGraphLaunch") >= mixed.counts["inferences"]
 
 
 def test_inferences_too_short_for_events_are_timed_in_bursts(fake_tensorrt, cuda, job, context, tmp_path):
