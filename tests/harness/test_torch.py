@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from enginewatch_db.errors import FAILURE_CODES, BackendError, MeasurementError,
 from enginewatch_harness.backends import torch_find, torch_tensorrt
 from enginewatch_harness.backends.base import ChoosesDevice, Infers, Profiles, UsesGpu
 from enginewatch_harness.backends.torch_compile import TorchCompileBackend
-from enginewatch_harness.backends.torch_eager import TorchBackend
+from enginewatch_harness.backends.torch_eager import Ready, TorchBackend
 from enginewatch_harness.backends.torch_errors import classify
 from enginewatch_harness.backends.torch_options import check_precision, parse_options
 from enginewatch_harness.backends.torch_tensorrt import TorchTensorRtBackend, parts, settings_for
@@ -248,3 +250,73 @@ def test_torchscript_is_not_compiled():
     with pytest.raises(BackendError, match="cannot see into") as caught:
         TorchCompileBackend()._compile(job, ready, None)
     assert caught.value.code == "unsupported_operator"
+
+
+@dataclasses.dataclass
+class Settings214:
+    """The fields of Torch-TensorRT 2.14's ``CompilationSettings`` that matter here."""
+
+    min_block_size: int = 5
+    disable_tf32: bool = False
+    immutable_weights: bool = True
+    optimization_level: int | None = None
+    timing_cache_path: str = ""
+
+
+class Compiled:
+    def __init__(self, children):
+        self.children = children
+
+    def named_children(self):
+        return [(name, None) for name in self.children]
+
+    def __call__(self, *tensors):
+        return tensors
+
+
+def compile_with_fake(monkeypatch, children):
+    asked = {}
+
+    def build(program, *, arg_inputs, **settings):
+        asked.update(settings, program=program, inputs=arg_inputs)
+        return Compiled(children)
+
+    library = SimpleNamespace(
+        dynamo=SimpleNamespace(CompilationSettings=Settings214, compile=build), __version__="2.14.0"
+    )
+    monkeypatch.setattr(torch_tensorrt, "_import", lambda: library)
+    torch = SimpleNamespace(
+        inference_mode=lambda mode: contextlib.nullcontext(),
+        no_grad=contextlib.nullcontext,
+        export=SimpleNamespace(export=lambda module, inputs: (module, inputs)),
+        cuda=SimpleNamespace(synchronize=lambda: None),
+    )
+    ready = Ready(
+        torch=torch,
+        device="cuda",
+        options=parse_options({"min_block_size": 2}),
+        model=None,
+        module="module",
+        tensors=[SimpleNamespace(dtype="half")],
+    )
+    job = SimpleNamespace(model_path=Path("m.onnx"), precision="fp16")
+    TorchTensorRtBackend()._compile(job, ready, SimpleNamespace(cache_dir=Path("kept")))
+    return ready, asked
+
+
+def test_what_torch_tensorrt_made_is_told(monkeypatch):
+    ready, asked = compile_with_fake(monkeypatch, ["_run_on_acc_0", "_run_on_gpu_1", "_run_on_acc_2"])
+    assert asked["program"] == ("module", tuple(ready.tensors))
+    assert asked["min_block_size"] == 2
+    assert asked["timing_cache_path"] == str(Path("kept/torch_tensorrt.timing"))
+    assert {item.metric: item.value for item in ready.metrics}["compile_graphs"] == 2
+    assert ready.notes == ["2 parts in TensorRT, 1 left to torch"]
+    assert ready.versions["torch_tensorrt"] == "2.14.0"
+    assert ready.effective["min_block_size"] == 2
+    assert ready.call() == tuple(ready.tensors)
+
+
+def test_a_model_that_tensorrt_took_nothing_of_fails(monkeypatch):
+    with pytest.raises(BackendError, match="gave nothing to TensorRT") as caught:
+        compile_with_fake(monkeypatch, ["_run_on_gpu_0"])
+    assert caught.value.code == "provider_fallback"
