@@ -28,6 +28,7 @@ def profile_layers(runner: Runner) -> Profile:
     runner.cuda.synchronize(runner.stream)
     times = LayerTimes()
     profiler = _profiler(runner.module, times)
+    runner.kept.append(profiler)
     runner.context.enqueue_emits_profile = False  # else enqueueing waits for the inference and reports
     runner.context.profiler = profiler
     for _ in range(_INFERENCES):

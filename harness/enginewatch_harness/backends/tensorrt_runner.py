@@ -80,6 +80,7 @@ class Runner:
         cache: RuntimeCache | None = None,
     ) -> None:
         self.module, self.cuda, self._what = module, cuda, what
+        self.kept: list[Any] = []  # what TensorRT holds bare pointers to
         log, self._keeper = logger(module)
         self._mark = len(self._keeper.lines)
         self._runtime = module.Runtime(log)
@@ -117,6 +118,7 @@ class Runner:
             )
             if cache is not None:
                 cache.attach(config)
+            self.kept.append(config)
             context = self.engine.create_execution_context(config)
         else:
             context = self.engine.create_execution_context()
