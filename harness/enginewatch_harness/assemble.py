@@ -38,6 +38,7 @@ HIDDEN_OPTIONS = frozenset(
         "outage_s",
         "port",
         "profile",
+        "nsys",
         "nvtx",
         "ready_path",
         "ready_timeout_s",

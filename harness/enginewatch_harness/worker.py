@@ -15,8 +15,9 @@ from enginewatch_db.model import Failure, Phase
 from enginewatch_harness import sentinel
 from enginewatch_harness.accuracy.check import Checked, check
 from enginewatch_harness.accuracy.compare import absent_accuracy
-from enginewatch_harness.backends.base import Context, Infers, Measurement, Profiles
+from enginewatch_harness.backends.base import Context, Infers, Measurement, Profiled, Profiles
 from enginewatch_harness.lean import leave_out_pandas
+from enginewatch_harness.nsys.diagnose import asked_for, diagnose
 from enginewatch_harness.process import die_with_parent
 from enginewatch_harness.registry import backend
 from enginewatch_harness.wire import EVENTS, WorkOrder, WorkResult, read_order, write_result
@@ -68,6 +69,9 @@ def _look_inside(order: WorkOrder, measurement: Measurement, context: Context) -
     if order.profile and isinstance(tool, Profiles):
         context.enter(Phase.PROFILE)
         measurement = _with_profile(order, tool, measurement, context)
+    if asked_for(order):
+        context.enter(Phase.PROFILE)
+        measurement = _with_diagnosis(diagnose(tool, order, context), measurement)
     if isinstance(tool, Infers):
         found = _accuracy(order, tool, context)
         measurement = replace(
@@ -89,6 +93,16 @@ def _with_profile(order: WorkOrder, tool: Profiles, measurement: Measurement, co
         tables={**measurement.tables, **found.tables},
         metrics=(*measurement.metrics, *found.metrics),
         realised_precision=found.realised_precision or measurement.realised_precision,
+        notes=(*measurement.notes, *found.notes),
+    )
+
+
+def _with_diagnosis(found: Profiled, measurement: Measurement) -> Measurement:
+    # A backend's own table of kernels knows the layers better.
+    return replace(
+        measurement,
+        tables={**found.tables, **measurement.tables},
+        metrics=(*measurement.metrics, *found.metrics),
         notes=(*measurement.notes, *found.notes),
     )
 

@@ -8,6 +8,7 @@ back as JSON and Parquet. Command building and output parsing belong into pure m
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -192,6 +193,36 @@ class Profiles(Protocol):
 
     def profile(self, job: Job, engine: EngineRecord | None, engine_path: Path | None, context: Context) -> Profiled:
         """Time layers or kernels in a process or session of its own. Raises ``BackendError``; the run then stands."""
+
+
+@runtime_checkable
+class Wrapped(Protocol):
+    """A backend whose work is a command of its own, which a profiler can be put around."""
+
+    def trace_command(
+        self, job: Job, engine: EngineRecord | None, engine_path: Path | None, context: Context, inferences: int
+    ) -> list[str]:
+        """Return a short command that does at least that many inferences as the measurement did them."""
+
+
+@runtime_checkable
+class Repeats(Protocol):
+    """A backend that works in the process that calls it, and can do some inferences for a profiler to watch."""
+
+    def repeat(
+        self,
+        job: Job,
+        engine: EngineRecord | None,
+        engine_path: Path | None,
+        context: Context,
+        *,
+        inferences: int,
+        watch: AbstractContextManager[object],
+    ) -> None:
+        """Load and warm up, then do exactly that many inferences inside ``watch``, waiting for the last one in it.
+
+        Nothing is timed. Raises ``BackendError``.
+        """
 
 
 @runtime_checkable

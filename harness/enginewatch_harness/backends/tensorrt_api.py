@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +23,7 @@ from enginewatch_harness.backends.tensorrt_measure import measure_engine
 from enginewatch_harness.backends.tensorrt_module import is_rtx, load_module
 from enginewatch_harness.backends.tensorrt_options import TensorrtOptions, parse_options
 from enginewatch_harness.backends.tensorrt_profile import profile_layers
+from enginewatch_harness.backends.tensorrt_query import Query
 from enginewatch_harness.backends.tensorrt_record import NewEngine, engine_record, new_layers
 from enginewatch_harness.backends.tensorrt_runner import Runner
 from enginewatch_harness.backends.tensorrt_runtime_cache import RuntimeCache, runtime_cache
@@ -157,6 +158,38 @@ class TensorrtBackend:
             tables={"layers": layers_table(found, layers, source=self.name)},
             realised_precision=realised_precision(layers, found),
         )
+
+    def repeat(
+        self,
+        job: Job,
+        engine: EngineRecord | None,
+        engine_path: Path | None,
+        context: Context,
+        *,
+        inferences: int,
+        watch: AbstractContextManager[object],
+    ) -> None:
+        """Load the engine, set it up as for measuring, and do some inferences inside ``watch``.
+
+        Raises:
+            BackendError: As in ``measure``.
+        """
+        options = parse_options(job.options, self.name)
+        module = load_module(self.name)
+        path = engine_path or job.model_path
+        cuda, device = _use_device(options)
+        cache = _runtime_cache(module, options, context, path, device)
+        graph, spin, transfers = options.measuring()
+        with closing(self._runner(module, cuda, job, path, options, graphs=graph, cache=cache)) as runner:
+            _fill(runner, job)
+            query = Query(runner, spin=spin, transfers=transfers)
+            query.infer()
+            if graph:
+                query.infer()
+                query.use_graph()
+            with watch:
+                for _ in range(inferences):
+                    query.infer()
 
     def infer(
         self,

@@ -55,6 +55,8 @@ class TensorrtOptions:
         nvtx: Mark each inference for Nsight Systems; phases are always marked where the package ``nvtx`` is installed.
         build_timeout_s: A build that takes longer is cancelled.
         profile: Time layers after measuring, in an execution context of its own.
+        nsys: Look at some inferences under Nsight Systems after measuring, in a process of its own; without it with
+            CUPTI, in this one.
         accuracy: Compare the outputs with the fp32 reference's after measuring.
         calibration_samples: Inputs that a calibrated precision sees.
         calibration_seed: Seed of generated inputs.
@@ -92,6 +94,7 @@ class TensorrtOptions:
     nvtx: bool = False
     build_timeout_s: float = 3600.0
     profile: bool = True
+    nsys: bool = False
     accuracy: bool = True
     calibration_samples: int = 8
     calibration_seed: int = 0
@@ -188,6 +191,7 @@ def parse_options(options: Json, backend: str) -> TensorrtOptions:
         nvtx=read.flag(options, "nvtx", default.nvtx),
         build_timeout_s=read.positive(options, "build_timeout_s", default.build_timeout_s),
         profile=read.flag(options, "profile", default.profile),
+        nsys=read.flag(options, "nsys", default.nsys),
         accuracy=read.flag(options, "accuracy", default.accuracy),
         calibration_samples=calibration.samples,
         calibration_seed=calibration.seed,

@@ -6,7 +6,7 @@ import shlex
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,30 @@ class TorchBackend:
                 _synchronize(ready)
             found.export_chrome_trace(str(path))
         return Profiled(tables=tables_of(path.read_text(encoding="utf-8", errors="replace")))
+
+    def repeat(
+        self,
+        job: Job,
+        engine: EngineRecord | None,
+        engine_path: Path | None,
+        context: Context,
+        *,
+        inferences: int,
+        watch: AbstractContextManager[object],
+    ) -> None:
+        """Make the model ready as for measuring, and do some inferences inside ``watch``.
+
+        Raises:
+            BackendError: As in ``measure``.
+        """
+        with self._ready(job, context) as ready:
+            for _ in range(3):
+                ready.call()
+            _synchronize(ready)
+            with watch:
+                for _ in range(inferences):
+                    ready.call()
+                    _synchronize(ready)
 
     def infer(
         self,

@@ -36,6 +36,7 @@ class TorchOptions:
         optimization_level: TensorRT's builder optimisation level (0 to 5) under Torch-TensorRT; unset: its default.
         accuracy: Compare the output with the fp32 model's after measuring.
         profile: Time operators and kernels with torch.profiler after measuring.
+        nsys: Look at some inferences under Nsight Systems after measuring, in a process of its own.
         inject_delay_ms: For tests of the gate: busy-wait this long inside each timed inference.
         inject_delay_pct: The same as a percentage of the untouched median that the warm-up saw.
     """
@@ -48,6 +49,7 @@ class TorchOptions:
     optimization_level: int | None = None
     accuracy: bool = True
     profile: bool = True
+    nsys: bool = False
     inject_delay_ms: float = 0.0
     inject_delay_pct: float = 0.0
 
@@ -69,6 +71,7 @@ def parse_options(options: Json, backend: str = "torch") -> TorchOptions:
         optimization_level=read.optional_integer(options, "optimization_level", low=0, high=5),
         accuracy=read.flag(options, "accuracy", default.accuracy),
         profile=read.flag(options, "profile", default.profile),
+        nsys=read.flag(options, "nsys", default.nsys),
         inject_delay_ms=read.positive(options, "inject_delay_ms"),
         inject_delay_pct=read.positive(options, "inject_delay_pct"),
     )

@@ -21,6 +21,7 @@ from enginewatch_harness.backends.trtexec_command import (
     precisions,
     profile_command,
     run_command,
+    trace_command,
     tuned_for,
     weakly_typed,
 )
@@ -208,6 +209,20 @@ class TrtexecBackend:
         return Profiled(
             tables={"layers": layers_table(found, layers)}, realised_precision=realised_precision(layers, found)
         )
+
+    def trace_command(
+        self, job: Job, engine: EngineRecord | None, engine_path: Path | None, context: Context, inferences: int
+    ) -> list[str]:
+        """Return a short run of the engine with the measuring set, for a profiler around it.
+
+        Raises:
+            BackendError: trtexec or the engine is not there.
+        """
+        options = _options(job)
+        path = _engine_file(engine_path or job.model_path)
+        tool = find_tool(options.trtexec)
+        shapes = _dynamic_shapes(job)
+        return trace_command(tool, options, engine=path.absolute(), shapes=shapes, inferences=inferences)
 
     def infer(
         self,

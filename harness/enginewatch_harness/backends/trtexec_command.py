@@ -18,6 +18,8 @@ from enginewatch_harness.backends.trtexec_options import Shapes, TrtexecOptions
 PERCENTILES = (50, 90, 95, 99)
 _MIN_ITERATIONS = 20
 _PROFILE_SECONDS = 1
+_TRACE_SECONDS = 0.001
+"""Under a profiler the number of inferences decides; with none at all trtexec could end before the first."""
 
 _BY_FLAG = ("fp16", "bf16", "int8", "fp8", "int4", "best")
 _IN_GRAPH = ("fp16", "bf16", "int8", "fp8", "int4", "fp4")
@@ -360,6 +362,33 @@ def profile_command(
         f"--exportProfile={profile}",
         f"--exportLayerInfo={layers}",
         *_plugins(tool, options),
+        f"--device={options.device}",
+    ]
+
+
+def trace_command(
+    tool: Tool,
+    options: TrtexecOptions,
+    *,
+    engine: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    inferences: int,
+) -> list[str]:
+    """Return a short run with the measuring set, for a profiler around it; its times are not read."""
+    return [
+        tool.path,
+        f"--loadEngine={engine}",
+        *_inference_shapes(shapes),
+        "--warmUp=0",
+        f"--duration={_TRACE_SECONDS}",
+        f"--iterations={inferences}",
+        f"--infStreams={options.streams}",
+        *measuring_flags(tool, **options.measuring()),
+        *(["--threads"] if options.multithreading else []),
+        *(["--useManagedMemory"] if options.managed_memory else []),
+        "--profilingVerbosity=detailed",
+        *_plugins(tool, options),
+        *_runtime_cache(tool, options),
         f"--device={options.device}",
     ]
 

@@ -66,6 +66,7 @@ class TrtexecOptions:
             workload; ``None``: each case's own.
         build_timeout_s: A build that takes longer is stopped.
         profile: Time layers in a process of its own after measuring.
+        nsys: Look at some inferences under Nsight Systems after measuring, in a process of its own.
         accuracy: Compare the outputs with the fp32 reference's after measuring.
     """
 
@@ -105,6 +106,7 @@ class TrtexecOptions:
     opt_batch: int | None = None
     build_timeout_s: float = 3600.0
     profile: bool = True
+    nsys: bool = False
     accuracy: bool = True
 
     def measuring(self) -> dict[str, bool]:
@@ -190,6 +192,7 @@ def parse_options(options: Json) -> TrtexecOptions:
         opt_batch=read.optional_integer(options, "opt_batch", low=1, high=1 << 16),
         build_timeout_s=read.positive(options, "build_timeout_s", default.build_timeout_s),
         profile=read.flag(options, "profile", default.profile),
+        nsys=read.flag(options, "nsys", default.nsys),
         accuracy=read.flag(options, "accuracy", default.accuracy),
     )
     _refuse_contradictions(parsed)
