@@ -68,6 +68,18 @@ SELECT 'run-failed', arg_max(run_id, started_at)::VARCHAR FROM runs WHERE status
 TREND_SQL = """
 SELECT v.case_key, v.metric FROM verdicts v ORDER BY v.verdict = 'regressed' DESC, abs(v.effect_rel) DESC LIMIT 1
 """
+ENGINES_SQL = """
+WITH profiled AS (
+  SELECT r.engine_sha256, r.case_key, s.model, s.precision, s.batch, max(r.started_at) AS last_used
+  FROM runs r JOIN series s USING (series_id)
+  WHERE r.engine_sha256 IS NOT NULL AND r.run_id IN (SELECT run_id FROM layers)
+  GROUP BY ALL
+)
+SELECT e.engine_sha256 AS id, e.case_key AS "case", b.engine_sha256 AS base
+FROM profiled e JOIN profiled b ON b.model = e.model AND b.batch = e.batch AND b.engine_sha256 <> e.engine_sha256
+ORDER BY b.precision = 'fp32' DESC, e.last_used DESC, e.case_key DESC LIMIT 1
+"""
+"""Two engines of one model whose layers can be compared, from fp32 where there is one."""
 
 LOADED_SQL = "SELECT count(*) AS n FROM runs JOIN series USING (series_id) WHERE load_mode IS NOT NULL"
 LIMIT_MS = 300
@@ -79,6 +91,7 @@ def pages(store: Path) -> dict[str, str]:
     with Reader.open(store) as reader:
         runs = {row["name"]: row["run_id"] for row in reader.console(RUNS_SQL).to_pylist()}
         judged = reader.console(TREND_SQL).to_pylist()
+        engines = reader.console(ENGINES_SQL).to_pylist()
         loaded = reader.console(LOADED_SQL).to_pylist()[0]["n"]
     trend = {"case": judged[0]["case_key"], "metric": judged[0]["metric"]} if judged else {}
     query = (
@@ -90,6 +103,7 @@ def pages(store: Path) -> dict[str, str]:
         "trend": f"trend?{urlencode(trend)}",
         **{name: f"run?{urlencode({'id': run_id})}" for name, run_id in runs.items()},
         **({"serving": f"serving?slo={LIMIT_MS}"} if loaded else {}),
+        **({"engine": f"engine?{urlencode(engines[0])}"} if engines else {}),
         "runs": "runs",
         "sql": f"sql?{urlencode({'q': query})}",
     }

@@ -17,6 +17,7 @@ st.navigation(
         st.Page("views/overview.py", title="Overview", icon=":material/dashboard:", default=True),
         st.Page("views/trend.py", title="Trend", icon=":material/show_chart:", url_path="trend"),
         st.Page("views/run.py", title="Run", icon=":material/speed:", url_path="run"),
+        st.Page("views/engine.py", title="Engine", icon=":material/memory:", url_path="engine"),
         st.Page("views/serving.py", title="Serving", icon=":material/hub:", url_path="serving"),
         st.Page("views/runs.py", title="Runs", icon=":material/list:", url_path="runs"),
         st.Page("views/sql.py", title="SQL", icon=":material/database:", url_path="sql"),

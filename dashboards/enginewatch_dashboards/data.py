@@ -105,6 +105,10 @@ class Store:
         """Return the rows of ``queries/dash_<name>.sql``."""
         return _rows(self.version, f"dash_{name}", parameters)
 
+    def shared(self, name: str, **parameters: Any) -> list[Row]:  # noqa: ANN401 (SQL values)
+        """Return the rows of ``queries/<name>.sql``, which commands ask too."""
+        return _rows(self.version, name, parameters)
+
     def row(self, name: str, **parameters: Any) -> Row | None:  # noqa: ANN401 (SQL values)
         """Return the first row of ``queries/dash_<name>.sql``, or ``None``."""
         found = self.rows(name, **parameters)

@@ -85,6 +85,16 @@ class RunState(ServingState):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineState:
+    """Engine: which engine (the beginning of its checksum), in which case, compared with which other engine."""
+
+    PATH: ClassVar[str] = "engine"
+    id: str | None = None
+    case: str | None = None
+    base: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunsState(ServingState):
     """Runs: the filters of the list; session, workload and precision are filters too."""
 
@@ -103,8 +113,8 @@ class SqlState:
     q: str | None = None
 
 
-PageState = OverviewState | TrendState | RunState | RunsState | ServingState | SqlState
-State = TypeVar("State", OverviewState, TrendState, RunState, RunsState, ServingState, SqlState)
+PageState = OverviewState | TrendState | RunState | EngineState | RunsState | ServingState | SqlState
+State = TypeVar("State", OverviewState, TrendState, RunState, EngineState, RunsState, ServingState, SqlState)
 
 
 def parse(kind: type[State], query: Mapping[str, str]) -> State:

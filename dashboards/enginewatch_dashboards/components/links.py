@@ -12,6 +12,7 @@ ICONS = {
     "overview": ":material/dashboard:",
     "trend": ":material/show_chart:",
     "run": ":material/speed:",
+    "engine": ":material/memory:",
     "runs": ":material/list:",
     "serving": ":material/hub:",
     "sql": ":material/database:",

@@ -1,26 +1,19 @@
-"""All metrics of a run, its layers, where it came from, and how to run it again."""
+"""All metrics of a run, where it came from, and how to run it again."""
 
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from typing import Any
 
 import streamlit as st
 
 from enginewatch_dashboards import format as fmt
-from enginewatch_dashboards.components.chart import chart
+from enginewatch_dashboards.components.facts import draw_facts
 from enginewatch_dashboards.components.run_data import RunData
 from enginewatch_dashboards.components.tables import as_table
 from enginewatch_dashboards.data import as_json
-from enginewatch_dashboards.figures.layers import layers as layers_figure
 from enginewatch_db.metrics import METRICS
-
-MAX_LAYERS = 2_000
-HASH_CHARS = 16
-_HASH = re.compile(r"[0-9a-f]{40,64}")
-"""Hashes are cut on the page; the raw JSON has them whole."""
 
 
 def metrics_table(data: RunData) -> None:
@@ -47,27 +40,6 @@ def metrics_table(data: RunData) -> None:
         st.dataframe(table, hide_index=True, alt="All metrics of this run")
 
 
-def layers(data: RunData) -> None:
-    """Draw the engine's layers; nothing for runs without a layer profile."""
-    rows = data.store.rows("layers", run=data.run_id, limit=MAX_LAYERS)
-    if not rows:
-        return
-    st.subheader("Layers")
-    whole = data.value("latency_p50_ms")
-    note = f"{fmt.count(rows[0]['n'], 'layer')}, together {fmt.number(rows[0]['sum_ms'])} ms"
-    if whole and rows[0]["sum_ms"]:
-        note += f" against {fmt.number(whole)} ms end to end"
-        note += ": profiling adds time to every layer" if rows[0]["sum_ms"] > whole else ""
-    st.caption(f"{note}. Orange: layers that only move or convert data. Source: {rows[0]['source'] or 'unknown'}.")
-    table = as_table(
-        rows,
-        {"Layer": "name", "Type": "layer_type", "Precision": "dtype", "Tactic": "tactic", "Mean (µs)": "mean_us",
-         "Share (%)": "time_pct", "Calls": "calls"},
-    )  # fmt: skip
-    alt = f"The slowest of {fmt.count(rows[0]['n'], 'layer')}; the slowest is {rows[0]['name']}"
-    chart(layers_figure(rows, revision=f"{data.run_id}/layers"), key="layers", alt=alt, table=table)
-
-
 def reproduce(data: RunData) -> None:
     """Draw how to run the same again."""
     st.subheader("Run it again")
@@ -90,7 +62,6 @@ def provenance(data: RunData) -> None:
     """Draw where the run came from: environment, versions, host, git, engine, bundle."""
     st.subheader("Provenance")
     run = data.run
-    grid = st.grid(3, border=True, min_column_width=300)
     groups: dict[str, dict[str, Any]] = {
         "Environment": {**as_json(run["environment"]), **(data.provenance.get("versions") or {})},
         "Host and device": {
@@ -122,12 +93,7 @@ def provenance(data: RunData) -> None:
         "Identity: what must be equal to compare": _flat(as_json(run["identity"])),
         "Stages": {name: fmt.seconds(value) for name, value in as_json(run["stage_s"]).items()},
     }  # fmt: skip
-    for title, facts in groups.items():
-        known = {key: value for key, value in facts.items() if value not in (None, "", {}, [])}
-        if known:
-            with grid.cell():
-                st.markdown(f"**{title}**")
-                st.markdown("  \n".join(f":gray[{fmt.plain(key)}] {_code(value)}" for key, value in known.items()))
+    draw_facts(groups)
     notes = data.provenance.get("notes") or []
     if notes:
         st.markdown("Notes of the tool: " + "; ".join(fmt.plain(str(note)) for note in notes))
@@ -135,11 +101,6 @@ def provenance(data: RunData) -> None:
 
 def _flat(identity: dict[str, Any]) -> dict[str, Any]:
     return {key: json.dumps(value) if isinstance(value, dict) and value else value for key, value in identity.items()}
-
-
-def _code(value: object) -> str:
-    text = ("yes" if value else "no") if isinstance(value, bool) else str(value).replace("`", "'").replace("\n", " ")
-    return f"`{text[:HASH_CHARS]}…`" if _HASH.fullmatch(text) else f"`{text}`"
 
 
 def raw(data: RunData) -> None:

@@ -10,6 +10,7 @@ from enginewatch_dashboards.components import (
     run_data,
     run_facts,
     run_head,
+    run_layers,
     run_llm,
     run_samples,
     run_telemetry,
@@ -41,7 +42,9 @@ def draw(store: Store) -> None:
         run_llm.request_timeline(data)
         run_telemetry.telemetry(data, state)
         run_telemetry.siblings(data)
-        run_facts.layers(data)
+        run_layers.accuracy(data)
+        run_layers.layers(data)
+        run_layers.kernels(data)
     run_facts.provenance(data)
     run_facts.raw(data)
 
