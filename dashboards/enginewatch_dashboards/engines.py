@@ -145,4 +145,4 @@ def accuracy_words(row: Row) -> str:
     if row["output_rel_l2"] is None:
         return "not measured"
     look = ACCURACY.get(row["accuracy_state"], ACCURACY[None])
-    return f"{look.symbol} {fmt.number(row['output_rel_l2'], 3)} ({look.word})"
+    return f"{look.symbol} {fmt.tiny(row['output_rel_l2'])} ({look.word})"

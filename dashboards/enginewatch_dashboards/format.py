@@ -100,6 +100,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return (text.rstrip("0").rstrip(".") if decimals > digits else text).replace("-", MINUS)
 
 
+def tiny(value: float) -> str:
+    """Return a distance that may be very small: ``0.0151``, and ``2.64e−07`` where zeros would have to be counted."""
+    return f"{value:.3g}".replace("-", MINUS)
+
+
 def quantity(metric: str, value: float | None, digits: int = 4) -> str:
     """Return a metric's value with its unit; shares get no more than three digits."""
     unit = metric_unit(metric)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from enginewatch_ci.layers.facts import LayerFacts, layer_facts
+from enginewatch_ci.layers.facts import CONVERSIONS, LayerFacts, layer_facts
 from enginewatch_ci.layers.histogram import ConversionCost, PrecisionShare, conversion_cost, precision_histogram
 from enginewatch_ci.layers.roofline import Bound, Roofline, roofline
 from enginewatch_ci.layers.waterfall import LayerDiff, LayerGroup
@@ -15,11 +15,12 @@ from enginewatch_dashboards import format as fmt
 Row = dict[str, Any]
 
 BOUND_WORDS: dict[Bound, str] = {
-    "memory": "memory",
-    "compute": "compute",
-    "latency": "latency: launch, little parallel work or a poor kernel",
-    "unknown": "unknown",
+    "latency": " (launch, little parallel work or a poor kernel)",
+    "unknown": " (see the table for why)",
 }
+"""Bound → what to add where the word alone does not say it."""
+ALIGNED_PCT = 50.0
+"""Below this share of matched time, single layers of two engines say less than kinds of work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,8 +156,8 @@ def roof_told(found: Profile) -> str:
     if roof.reason is not None:
         return f"No roofline: {roof.reason}."
     shares = sorted(roof.bound_time_pct.items(), key=lambda item: -item[1])
-    return "Share of the layers' time by what bounds it: " + "; ".join(
-        f"{BOUND_WORDS[bound]} {share:.1f} %" for bound, share in shares
+    return "What bounds the layers, by share of their time: " + "; ".join(
+        f"{bound} {share:.1f} %{BOUND_WORDS.get(bound, '')}" for bound, share in shares
     )
 
 
@@ -204,6 +205,19 @@ def steps(diff: LayerDiff, limit: int) -> list[Step]:
     base, cand = diff.base_conversions_ns, diff.cand_conversions_ns
     if base or cand:
         found.append(Step(label="conversions", base_ns=base, cand_ns=cand, kind="conversions"))
+    if diff.residual_ns is not None:
+        base_rest, cand_rest = diff.base_residual_ns, diff.cand_residual_ns
+        found.append(Step(label="residual", base_ns=base_rest, cand_ns=cand_rest, kind="residual"))
+    return found
+
+
+def family_steps(diff: LayerDiff) -> list[Step]:
+    """Return the same by kind of work: convolutions, matrix products, ...; for engines that share no names."""
+    found = [
+        Step(label=name, base_ns=base, cand_ns=cand, kind="conversions" if name == CONVERSIONS else "work")
+        for name, (base, cand) in diff.by_family().items()
+        if base or cand
+    ]
     if diff.residual_ns is not None:
         base_rest, cand_rest = diff.base_residual_ns, diff.cand_residual_ns
         found.append(Step(label="residual", base_ns=base_rest, cand_ns=cand_rest, kind="residual"))

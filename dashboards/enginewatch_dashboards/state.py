@@ -16,6 +16,7 @@ MAX_QUERY_CHARS = 8_000
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "axis": ("order", "time"),
+    "by": ("layer", "kind"),
     "dist": ("histogram", "ecdf"),
     "load": ("closed", "open"),
     "per": ("server", "gpu"),
@@ -86,12 +87,16 @@ class RunState(ServingState):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineState:
-    """Engine: which engine (the beginning of its checksum), in which case, compared with which other engine."""
+    """Engine: which engine (the beginning of its checksum), in which case, compared with which other engine.
+
+    ``by`` is whether single layers or kinds of work are compared; by default layers, where enough of them match.
+    """
 
     PATH: ClassVar[str] = "engine"
     id: str | None = None
     case: str | None = None
     base: str | None = None
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

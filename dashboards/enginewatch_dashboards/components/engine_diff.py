@@ -9,17 +9,18 @@ from enginewatch_ci.layers.waterfall import LayerDiff, diff_layers
 from enginewatch_dashboards import format as fmt
 from enginewatch_dashboards.components.chart import chart
 from enginewatch_dashboards.components.engine_data import EngineData, load
+from enginewatch_dashboards.components.inputs import switch
 from enginewatch_dashboards.components.links import link
 from enginewatch_dashboards.components.tables import as_table
 from enginewatch_dashboards.engines import Engine, counterpart, feed, names, totals_ns
 from enginewatch_dashboards.figures.waterfall import waterfall
-from enginewatch_dashboards.layer_rows import Step, steps
+from enginewatch_dashboards.layer_rows import ALIGNED_PCT, Step, family_steps, steps
 from enginewatch_dashboards.state import EngineState
 
 SHOWN, LISTED = 12, 500
 
 
-def difference(data: EngineData, other: Engine | None) -> None:
+def difference(data: EngineData, other: Engine | None, state: EngineState) -> None:
     """Draw what explains the change from another engine to this one; nothing where none was chosen."""
     if other is None:
         return
@@ -27,7 +28,7 @@ def difference(data: EngineData, other: Engine | None) -> None:
     base_name, cand_name = names(other, data.engine)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.subheader(f"What changed from {fmt.plain(base_name)} to {fmt.plain(cand_name)}")
-        swapped = EngineState(id=other.id, case=base.case["case_key"], base=data.engine.id)
+        swapped = EngineState(id=other.id, case=base.case["case_key"], base=data.engine.id, by=state.by)
         link("The other way round", swapped)
     one, two = base.profile, data.profile
     if one is None or two is None or not one.timed or not two.timed:
@@ -37,8 +38,11 @@ def difference(data: EngineData, other: Engine | None) -> None:
     base_total, cand_total, kind = totals_ns(base.measured, data.measured)
     found = diff_layers(one.layers, two.layers, base_total_ns=base_total, cand_total_ns=cand_total)
     st.markdown(f"**{fmt.sentence(explain(found, base_name=base_name, cand_name=cand_name))}**")
-    what = f"measured {kind}" if kind else "sum of the layers"
-    _draw(found, base_name, cand_name, what, revision=f"{base.case['layers_run']}/{data.case['layers_run']}")
+    usual = "layer" if (found.aligned_pct or 0.0) >= ALIGNED_PCT else "kind"
+    by = switch("Rows", ("layer", "kind"), param="by", value=state.by or usual,
+                words={"layer": "by layer", "kind": "by kind of work"})  # fmt: skip
+    names_of = (base_name, cand_name, f"measured {kind}" if kind else "sum of the layers")
+    _draw(found, by, names_of, revision=f"{base.case['layers_run']}/{data.case['layers_run']}/{by}")
 
 
 def _no_times(base: EngineData, data: EngineData) -> None:
@@ -61,17 +65,19 @@ def _fairness(base: EngineData, data: EngineData) -> None:
         st.warning(fmt.plain("; ".join(told)), icon=":material/compare_arrows:")
 
 
-def _draw(found: LayerDiff, base_name: str, cand_name: str, what: str, *, revision: str) -> None:
+def _draw(found: LayerDiff, by: str, names_of: tuple[str, str, str], *, revision: str) -> None:
+    base_name, cand_name, what = names_of
+    shown, listed = (steps(found, SHOWN), steps(found, LISTED)) if by == "layer" else (family_steps(found),) * 2
     has_totals = found.base_total_ns is not None and found.cand_total_ns is not None
     base_ns = found.base_total_ns if has_totals else found.base_layers_ns
     cand_ns = found.cand_total_ns if has_totals else found.cand_layers_ns
     left, right = st.columns(2, gap="medium")
     with left:
-        figure = waterfall(steps(found, SHOWN), base_ns=base_ns or 0, cand_ns=cand_ns or 0, base_name=base_name,
+        figure = waterfall(shown, base_ns=base_ns or 0, cand_ns=cand_ns or 0, base_name=base_name,
                            cand_name=cand_name, what=what, revision=f"{revision}/waterfall")  # fmt: skip
         chart(figure, key="waterfall", alt=f"Waterfall of layers from {base_name} to {cand_name}, {what}")
     with right:
-        _table(steps(found, LISTED), (base_ns or 0, cand_ns or 0), base_name, cand_name, what)
+        _table(listed, (base_ns or 0, cand_ns or 0), base_name, cand_name, what)
     told = ["Blue: takes less time; orange: takes more; hatched: conversions and what no layer explains."]
     if has_totals:
         told.append(
@@ -104,7 +110,7 @@ def _table(rows: list[Step], totals: tuple[int, int], base_name: str, cand_name:
     st.dataframe(
         table,
         hide_index=True,
-        height=36 * 15,
+        height=36 * 15 if len(rows) > 13 else "auto",
         placeholder=fmt.ABSENT,
         key="diff_table",
         alt=f"Groups of layers with their time in {base_name} and {cand_name}; the last row is their sum",

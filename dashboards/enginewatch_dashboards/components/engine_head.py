@@ -83,7 +83,7 @@ def _which(found: list[Engine], given: str) -> None:
         link(fmt.plain(engine.words), EngineState(id=engine.sha256))
 
 
-def head(data: EngineData, base: Engine | None) -> None:
+def head(data: EngineData, base: Engine | None, state: EngineState) -> None:
     """Draw title, marks and main numbers."""
     engine, case, facts = data.engine, data.case, data.engine.facts
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -93,7 +93,7 @@ def head(data: EngineData, base: Engine | None) -> None:
         link("Trend", TrendState(case=case["case_key"]))
         link("Runs", RunsState(case=case["case_key"]))
         st.space("stretch")
-        share(EngineState(id=engine.id, case=case["case_key"], base=base.id if base else None))
+        share(EngineState(id=engine.id, case=case["case_key"], base=base.id if base else None, by=state.by))
     st.title(fmt.plain(engine.title))
     good = [row for row in data.store.shared("engines_good") if row["engine_sha256"] == engine.sha256]
     marks = [f":green-badge[:material/verified: last good of {fmt.plain(row['case_key'])}]" for row in good]
@@ -109,7 +109,7 @@ def _numbers(case: Row, facts: Row) -> None:
     shown = {
         "Latency p50": _ms(case["latency_p50_ms"]),
         "GPU time p50": _ms(case["gpu_time_p50_ms"]),
-        "Output relative L2": None if case["output_rel_l2"] is None else fmt.number(case["output_rel_l2"], 3),
+        "Output relative L2": None if case["output_rel_l2"] is None else fmt.tiny(case["output_rel_l2"]),
         "Size": f"{facts['size_bytes'] / 2**20:,.1f} MiB",
         "Build time": None if facts["build_time_s"] is None else fmt.seconds(facts["build_time_s"]),
         "Runs that count": f"{case['valid_runs']} of {case['runs']}",

@@ -12,7 +12,7 @@ from enginewatch_dashboards.components.links import link
 from enginewatch_dashboards.components.run_data import RunData
 from enginewatch_dashboards.components.tables import as_table
 from enginewatch_dashboards.components.verdict import badge_text
-from enginewatch_dashboards.data import as_json
+from enginewatch_dashboards.data import Row, as_json
 from enginewatch_dashboards.engines import ACCURACY, ID_CHARS
 from enginewatch_dashboards.layer_rows import profile
 from enginewatch_dashboards.state import EngineState, RunState
@@ -92,7 +92,7 @@ def accuracy(data: RunData) -> None:
     st.table(
         {
             "Measure": [fmt.metric_label(row["metric"]) for row in rows],
-            "Value": [fmt.quantity(row["metric"], row["value"]) for row in rows],
+            "Value": [_value(row) for row in rows],
             "Limit": [_limit(row["metric"], evidence) for row in rows],
             "": [fmt.direction_hint(row["metric"]) for row in rows],
         },
@@ -101,6 +101,12 @@ def accuracy(data: RunData) -> None:
         alt="Accuracy of the outputs against fp32, with limits",
     )
     st.caption("Outputs against those of the fp32 model (ONNX Runtime on the CPU) on the same inputs.")
+
+
+def _value(row: Row) -> str:
+    if row["value"] is None:
+        return f"– ({row['absent_reason']})" if row["absent_reason"] else fmt.ABSENT
+    return fmt.quantity(row["metric"], row["value"], 6) if row["metric"] in AT_LEAST else fmt.tiny(row["value"])
 
 
 def _limit(metric: str, evidence: dict[str, Any]) -> str:

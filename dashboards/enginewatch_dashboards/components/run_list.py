@@ -9,8 +9,9 @@ import streamlit as st
 
 from enginewatch_dashboards import format as fmt
 from enginewatch_dashboards.components.tables import as_table
+from enginewatch_dashboards.engines import ID_CHARS
 from enginewatch_dashboards.reasons import rejecting_first
-from enginewatch_dashboards.state import RunState, href
+from enginewatch_dashboards.state import EngineState, RunState, href
 from enginewatch_dashboards.theme import run_look
 from enginewatch_db.model import RunStatus
 
@@ -35,6 +36,11 @@ def run_list(rows: Sequence[dict[str, Any]]) -> None:
             "Device": lambda row: fmt.device_label(row["device"]),
             "Host": "hostname",
             "Commit": lambda row: (row["git_commit"] or "")[:10],
+            "Engine": lambda row: (
+                f"/{href(EngineState(id=sha[:ID_CHARS], case=row['case_key']))}"
+                if (sha := row["engine_sha256"])
+                else None
+            ),
             "Id": lambda row: fmt.short(row["run_id"]),
         },
     )
@@ -48,6 +54,7 @@ def run_list(rows: Sequence[dict[str, Any]]) -> None:
         alt=f"{fmt.count(len(rows), 'run')}, newest first",
         column_config={
             "Run": st.column_config.LinkColumn("Run", display_text="open", width=60, pinned=True),
+            "Engine": st.column_config.LinkColumn("Engine", display_text="engine", width=70),
             "Status": st.column_config.TextColumn(width=125),
             "Counts": st.column_config.TextColumn(width=330, help="Whether the run enters verdicts, and why not"),
             "Began": st.column_config.DatetimeColumn("Began (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),

@@ -23,7 +23,7 @@ OTHER = (GREY, "cross")
 SMALLEST_PX, LARGEST_PX = 7.0, 42.0
 ROOM = 1.6
 """Room between the outermost point and the edge of the plot."""
-TERA, GIGA = 1e12, 1e9
+TERA = 1e12
 
 
 def drawn(roof: Roofline) -> list[LayerRoofline]:
@@ -90,8 +90,12 @@ def _add_roofs(sketch: Sketch, peaks: dict[str, float], bandwidth: float, low: f
         ends = np.array([min(peak / bandwidth, high), high])
         sketch.trace("scatter", x=ends, y=np.full(2, peak / TERA), mode="lines", line={"color": colour, "width": 2},
                      showlegend=False, hoverinfo="skip")  # fmt: skip
-        sketch.note(f"{dtype} {fmt.number(peak / TERA, 3)} TFLOP/s", colour, x=math.log10(high), xanchor="right",
-                    y=math.log10(peak / TERA), yanchor="bottom")  # fmt: skip
+    for peak in dict.fromkeys(peaks.values()):
+        # Datatypes of one peak (fp16 and bf16) have one name, or their words would lie on each other.
+        dtypes = [dtype for dtype in peaks if peaks[dtype] == peak]
+        tint = _look(dtypes[0], peaks)[0] if len(dtypes) == 1 else None
+        sketch.note(f"{', '.join(dtypes)} {fmt.number(peak / TERA, 3)} TFLOP/s", tint, x=math.log10(high),
+                    xanchor="right", y=math.log10(peak / TERA), yanchor="bottom")  # fmt: skip
 
 
 def _add_layers(

@@ -22,9 +22,9 @@ def draw(store: Store) -> None:
         return
     engine, case, base = chosen
     data = load(store, engine, case)
-    engine_head.head(data, base)
+    engine_head.head(data, base, state)
     engine_facts.facts(data)
-    engine_diff.difference(data, base)
+    engine_diff.difference(data, base, state)
     engine_facts.layers(data)
     engine_facts.uses(data)
     engine_list.engine_list(engines, store)

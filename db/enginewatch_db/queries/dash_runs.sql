@@ -13,7 +13,7 @@ SELECT
   r.case_key, s.model, s.workload, s.backend, s.precision, s.device, r.repeat, r.status, r.valid, r.reason_codes,
   m.latency_p50_ms, m.latency_p99_ms, m.ttft_p50_ms, m.output_tokens_s,
   date_diff('millisecond', r.started_at, r.ended_at) / 1e3 AS wall_s,
-  r.failure_code, r.failure_message, r.failure_remedy, h.hostname, se.git_commit,
+  r.engine_sha256, r.failure_code, r.failure_message, r.failure_remedy, h.hostname, se.git_commit,
   count(*) OVER () AS n_all
 FROM runs r
 JOIN series s USING (series_id)
