@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "enginewatch_harness.commands.engines:engines",
         "List, explain, compare, check and prune built engines.",
     ),
+    "nsys": ("enginewatch_harness.commands.nsys:nsys", "Read and scrub reports of Nsight Systems."),
     "schedule": ("enginewatch_harness.commands.schedule:schedule", "Run a plan at its times, for as long as it runs."),
     "dashboard": ("enginewatch_dashboards.cli:dashboard", "Open the dashboard."),
     "demo": ("enginewatch_harness.commands.demo:demo", "Load recorded H200 runs and open the dashboard."),

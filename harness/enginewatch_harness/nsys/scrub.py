@@ -18,9 +18,14 @@ from enginewatch_harness.nsys.sqlite import open_report
 from enginewatch_harness.nsys.tables import Tables, quoted
 
 PLACEHOLDER = "<private>"
-_LEAST_LENGTH = 3
+_LEAST_LENGTH = 2
+_LEAST_LENGTH_OF_VALUES = 6
+"""Of values of environment variables: shorter ones are words of everyday use."""
+
 _PATH = re.compile(r"(?<![\w.:<>…])~?/(?:[^\s/:'\",;]+/)+(?=[^\s/:'\",;]*)")
-_SAYS_WHO = re.compile(r"HOST|USER|LOGNAME|HOME|ENVIRONMENT|COMMAND|ARGUMENT|PATH|DIRECTORY|WORKING", re.IGNORECASE)
+_SAYS_WHO = re.compile(r"HOST|USER|LOGNAME|HOME|ENVIRONMENT|COMMAND|ARGUMENT|PATH|DIR|WORKING", re.IGNORECASE)
+"""Names of metadata: in the open (``META_DATA_CAPTURE``), or as ``DeviceEnvironment`` (until 2022 at least)."""
+
 _SAYS_NOTHING = frozenset({"root", "none", "true", "false", "unknown", "localhost", "linux", "xterm", "utf-8"})
 
 _PLACE = ("start", "end", "deviceId", "streamId", "correlationId", "globalPid", "graphNodeId")
@@ -93,11 +98,12 @@ def private_words(tables: Tables) -> frozenset[str]:
 
 
 def _parts(value: str) -> Iterator[str]:
-    """Yield a value, that of an environment entry, and the home folders in it with their users."""
-    for line in value.splitlines() or [value]:
-        text = line.partition("=")[2] if re.match(r"[A-Za-z_]\w*=", line) else line
-        if not re.fullmatch(r"[\d.,:]*", text):
-            yield text.strip()
+    """Yield a value, or the values of environment entries, and the home folders in it with their users."""
+    for line in re.split(r"[\0\n]", value):
+        entry = re.match(r"[A-Za-z_]\w*=", line)
+        text = (line[entry.end() :] if entry else line).strip()
+        if not re.fullmatch(r"[\d.,:]*", text) and not (entry and len(text) < _LEAST_LENGTH_OF_VALUES):
+            yield text
         for user in re.findall(r"/home/([^/\s:]+)", line):
             yield user
             yield f"/home/{user}"

@@ -1,0 +1,142 @@
+"""``enginewatch nsys``: reports of Nsight Systems, read and scrubbed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from enginewatch_db.errors import BackendError, NotAvailableError
+from enginewatch_harness import nsys as package
+from enginewatch_harness.commands.engine_tables import print_table
+from enginewatch_harness.commands.options import json_option
+from enginewatch_harness.console import result, result_json, say
+from enginewatch_harness.nsys.as_text import as_json, call_table, copy_table, facts, gap_table, kernel_table
+from enginewatch_harness.nsys.command import export_command
+from enginewatch_harness.nsys.find import find_nsys
+from enginewatch_harness.nsys.rules import hints
+from enginewatch_harness.nsys.scrub import Scrubber, local_words, private_words, scrub_report
+from enginewatch_harness.nsys.sqlite import open_report, read_recording
+from enginewatch_harness.nsys.summary import summarize
+from enginewatch_harness.process import run_tool
+
+_EXPORT_TIMEOUT_S = 600.0
+_REPORTS = (".nsys-rep", ".qdrep")
+_MOST_CALLS = 12
+FIRST_TO_GO = ("pageable", "block", "max µs", "grid", "from ms", "MiB", "layer", "median µs")
+
+report_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+
+
+@click.group()
+def nsys() -> None:
+    """Read and scrub reports of Nsight Systems.
+
+    \b
+    Examples:
+      enginewatch nsys summarize report.nsys-rep --inferences 50
+      enginewatch nsys scrub report.nsys-rep harmless.sqlite
+      nsys stats --report-dir "$(enginewatch nsys reports)" --report enginewatch_gpu_idle report.nsys-rep
+    """
+
+
+@nsys.command(name="summarize")
+@report_argument
+@click.option("--inferences", type=click.IntRange(min=1), help="How many were done at least: the last so many count.")
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Kernels to show.")
+@json_option
+def summarize_(file: Path, inferences: int | None, top: int, *, as_json: bool) -> None:
+    """Print kernels, copies, launches and idle times of FILE, an .nsys-rep or its SQLite export.
+
+    \b
+    Example:
+      enginewatch nsys summarize report.sqlite --json
+    """
+    _summarize(file, inferences, top, machine=as_json)
+
+
+def _summarize(file: Path, inferences: int | None, top: int, *, machine: bool) -> None:
+    with _exported(file) as exported:
+        with open_report(exported) as tables:
+            scrubber = Scrubber(private_words(tables) | local_words())
+        recording = read_recording(exported)
+    summary = summarize(recording, inferences)
+    if machine:
+        result_json(as_json(recording, summary, scrubber))
+        return
+    for note in recording.notes:
+        say(f"{file.name}: {note}")
+    if summary is None:
+        result("no work on a GPU was recorded")
+        return
+    if summary.window.why and inferences is not None:
+        say(f"{file.name}: {summary.window.why}")
+    for line in facts(summary):
+        result(line)
+    for table, right in (
+        (kernel_table(summary.kernels[:top]), ("time %", "total µs", "calls", "median µs", "max µs")),
+        (copy_table(summary.copies), ("count", "total µs", "MiB", "GiB/s", "pageable")),
+        (call_table(summary.calls[:_MOST_CALLS]), ("calls", "total µs", "median µs", "max µs")),
+        (gap_table(summary.gaps), ("idle µs", "from ms")),
+    ):
+        if next(iter(table.values())):
+            result("")
+            cleaned = {name: list(map(scrubber.name, cells)) for name, cells in table.items()}
+            print_table(cleaned, first_to_go=FIRST_TO_GO, right=right)
+    for hint in hints(recording, summary):
+        result(f"\n{hint.code}: {scrubber.name(hint.words)}\n  → {hint.advice}")
+
+
+@nsys.command()
+@report_argument
+@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
+def scrub(file: Path, target: Path) -> None:
+    """Write what is harmless of FILE into TARGET, an SQLite file: no environment, host, user, command or path.
+
+    \b
+    Example:
+      enginewatch nsys scrub report.nsys-rep harmless.sqlite
+    """
+    if target.exists() and target.samefile(file):
+        raise click.UsageError("TARGET is FILE itself; name a new file")
+    with _exported(file) as exported:
+        scrub_report(exported, target)
+    say(f"wrote {target}")
+
+
+@nsys.command()
+def reports() -> None:
+    """Print the folder of enginewatch's own report scripts, for the option --report-dir of `nsys stats`.
+
+    \b
+    Example:
+      nsys stats --report-dir "$(enginewatch nsys reports)" --report enginewatch_kernel_sum report.nsys-rep
+    """
+    result(str(Path(package.__file__).parent / "reports"))
+
+
+@contextmanager
+def _exported(file: Path) -> Iterator[Path]:
+    """Yield the SQLite file of a report, which is exported first where it is none."""
+    if file.suffix not in _REPORTS:
+        yield file
+        return
+    tool = find_nsys()
+    with tempfile.TemporaryDirectory(prefix="enginewatch-") as folder:
+        target = Path(folder) / "report.sqlite"
+        argv = export_command(tool, file.absolute(), output=target)
+        try:
+            ended = run_tool(argv, timeout_s=_EXPORT_TIMEOUT_S, log_prefix=Path(folder) / "export")
+        except OSError as error:
+            raise NotAvailableError(f"{tool.path} cannot be started: {error}", remedy="set NSYS to its path") from error
+        if ended.returncode != 0 or not target.is_file():
+            words = " ".join((ended.stderr or ended.stdout).decode("utf-8", errors="replace").split())[-300:]
+            raise BackendError(
+                f"nsys {tool.dotted} could not export {file}: {words or 'it said nothing'}",
+                code="results_damaged",
+                remedy="export it with the version that wrote it",
+            )
+        yield target
