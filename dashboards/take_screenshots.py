@@ -166,7 +166,8 @@ def shoot_all(playwright: Playwright, address: str, wanted: dict[str, str], opti
                 profile, executable_path=CHROMIUM, headless=True, args=FLAGS, color_scheme=theme
             )
             for name, path in wanted.items():
-                target = options.out / f"{name}-{theme}{options.suffix}.png"
+                stem = name if options.bare else f"{name}-{theme}"
+                target = options.out / f"{stem}{options.suffix}.png"
                 shoot(context, f"{address}/{path}", target, width=options.width, height=options.height)
                 sys.stdout.write(f"{target}\n")
             context.close()
@@ -181,8 +182,11 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=900)
     parser.add_argument("--themes", nargs="+", default=["light", "dark"], choices=["light", "dark"])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only these pages")
+    parser.add_argument("--bare", action="store_true", help="leave the theme out of the names, for one theme")
     parser.add_argument("--suffix", default="", help="appended to each name, for example -800")
     options = parser.parse_args()
+    if options.bare and len(options.themes) > 1:
+        parser.error("--bare names one theme's pictures: give --themes light or dark")
     options.out.mkdir(parents=True, exist_ok=True)
     wanted = {name: path for name, path in pages(options.store).items() if not options.only or name in options.only}
     with serving(options.store) as address, sync_playwright() as playwright:

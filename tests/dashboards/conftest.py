@@ -51,6 +51,31 @@ def ladder(tmp_path_factory, ladder_seed) -> SimpleNamespace:
     return SimpleNamespace(workspace=workspace, runs=run_ids(workspace))
 
 
+@pytest.fixture(scope="session")
+def engine_seed():
+    """The functions that write engines with layers, see ``engine_store.py``."""
+    return _load_seed("engine_store")
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory, seed, engine_seed) -> SimpleNamespace:
+    """A judged store of engines with recorded layers (``.workspace``, ``.runs`` by case: with and without layers)."""
+    workspace = Workspace(tmp_path_factory.mktemp("engines") / "ew").create()
+    engine_seed.write_engines(seed, workspace)
+    ingest(workspace)
+    found = [
+        engine_seed.accuracy_finding(seed.session_id(1), "resnet50/trtexec/fp16/b8", value=0.0004, limit=0.01),
+        engine_seed.accuracy_finding(seed.session_id(1), "convnet/onnxruntime/int8/b1", value=0.21, limit=0.1),
+    ]
+    accept(workspace, "nightly", seed.session_id(1), by="ana", reason="release 1.4")
+    store(workspace, seed.session_id(1), baseline_session=None, comparisons=[], findings=found)
+    with Reader.open(workspace) as reader:
+        rows = reader.console("SELECT case_key, repeat, run_id::VARCHAR AS run_id FROM runs").to_pylist()
+    return SimpleNamespace(
+        workspace=workspace, runs={(row["case_key"], row["repeat"] == 0): row["run_id"] for row in rows}
+    )
+
+
 # fmt: off
 VERDICTS = (
     ("encoder/onnxruntime/int8/b8", "latency_p50_ms", "regressed", 0.118, 2.1, "all of it lies beyond 5 %"),

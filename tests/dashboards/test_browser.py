@@ -19,7 +19,7 @@ FLAGS = [
     "--disable-sync",
 ]
 WAIT_MS = 60_000
-PROBES = re.compile(r"/(overview|trend|run|serving|runs|sql)/_stcore/(health|host-config)$")
+PROBES = re.compile(r"/(overview|trend|run|engine|serving|runs|sql)/_stcore/(health|host-config)$")
 """Streamlit's front end asks here first to find out whether the app lies in a folder; 404 is its way to know."""
 
 pytestmark = [
@@ -95,13 +95,14 @@ def test_every_page_is_drawn(served, browser_page, rich, theme):
             ("?verdict=regressed", "1 failed and 2 regressed"),
             ("trend?case=encoder/onnxruntime/int8/b8&metric=latency_p50_ms", "all of it lies beyond 5 %"),
             (f"run?id={run_id}", "the power cap of 700 W held the clock down"),
+            ("engine?case=resnet50/trtexec/fp16/b8", "Slowest layers"),
             ("serving?slo=300", "levels of 1 configuration"),
             ("sql?q=SELECT 42 AS answer", "1 row, 1 column"),
         ):
             page.goto(f"{running.url}/{path}")
             shows(page, text)
             shows(page, "Overview")
-            if path.startswith(("trend", "run?", "serving")):
+            if path.startswith(("trend", "run?", "engine", "serving")):
                 page.locator(".js-plotly-plot .main-svg").first.wait_for(state="visible")
             assert_fine(page, complaints)
         background = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).backgroundColor")

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from enginewatch_dashboards import figures, theme
 from enginewatch_dashboards.figures import samples
-from enginewatch_dashboards.figures.layers import layers
 from enginewatch_dashboards.figures.llm import requests, segments
 from enginewatch_dashboards.figures.quick import numeric_columns, quick
 from enginewatch_dashboards.figures.siblings import siblings
@@ -361,21 +360,6 @@ def test_siblings_are_ordered_by_load():
     assert len(spec["data"]) == 3
     assert spec["layout"]["shapes"][0]["x0"] == 2
     assert siblings(rows[:1], revision="r") is None
-
-
-def layer(name, us, kind="Convolution"):
-    return {"name": name, "layer_type": kind, "dtype": "Half", "tactic": None, "mean_us": us}
-
-
-def test_layers_are_ranked_and_the_rest_is_one_bar():
-    rows = [layer(f"l{i}", 100.0 - i) for i in range(30)]
-    rows[1] = layer("l1", 99.0, "Reformat")
-    spec = as_json(layers(rows, revision="r"))
-    assert len(spec["data"][0]["y"]) == 19
-    assert spec["data"][0]["y"][-1] == "the other 12"
-    assert spec["data"][0]["marker"]["color"][:2] == [theme.BLUE, theme.ORANGE]
-    shares = [float(text.removesuffix(" %")) for text in spec["data"][0]["text"]]
-    assert sum(shares) == pytest.approx(100.0, abs=1.0)
 
 
 def test_quick_chart_picks_axes():

@@ -16,7 +16,7 @@ from enginewatch_db.ingest import ingest
 from enginewatch_db.validity import Reason
 from enginewatch_db.workspace import Workspace
 
-PAGES = ("overview", "trend", "run", "serving", "runs", "sql")
+PAGES = ("overview", "trend", "run", "engine", "serving", "runs", "sql")
 
 
 def words(app):
@@ -224,7 +224,7 @@ def test_run_of_an_engine_on_a_gpu(open_page, rich):
     app = check(open_page(rich.workspace, "run", id=rich.runs["resnet50/trtexec/fp16/b8"]))
     assert titles(app) == [
         "latency in the order of measuring", "Distribution of latency", "How much of the GPU was used",
-        "What moves with the load", "gpu0: what its units did", "Host", "Slowest layers",
+        "What moves with the load", "gpu0: what its units did", "Host", "Slowest layers", "Realised precision",
     ]  # fmt: skip
     text = words(app)
     assert "May I trust it? Yes" in text

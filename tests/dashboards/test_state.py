@@ -52,7 +52,10 @@ def test_a_link_reopens_exactly_the_view(kind, data):
 @pytest.mark.parametrize("kind", PAGE_STATES, ids=lambda kind: kind.PATH)
 @given(
     query=st.dictionaries(
-        st.sampled_from(["case", "axis", "zero", "id", "q", "status", "valid", "load", "per", "slo", "x"]), st.text()
+        st.sampled_from(
+            ["case", "axis", "zero", "id", "q", "status", "valid", "load", "per", "slo", "by", "base", "x"]
+        ),
+        st.text(),
     )
 )
 def test_any_query_string_opens_a_page(kind, query):

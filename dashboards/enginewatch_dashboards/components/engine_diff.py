@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from enginewatch_ci.layers.text import explain
@@ -18,6 +20,12 @@ from enginewatch_dashboards.layer_rows import ALIGNED_PCT, Step, family_steps, s
 from enginewatch_dashboards.state import EngineState
 
 SHOWN, LISTED = 12, 500
+WORDS: dict[str, Callable[[Step], str]] = {
+    "Precision": lambda step: step.precision,
+    "Layers": lambda step: step.layers,
+    "Remark": lambda step: step.remark,
+}
+"""Columns of words: only those that say something are shown."""
 
 
 def difference(data: EngineData, other: Engine | None, state: EngineState) -> None:
@@ -101,9 +109,7 @@ def _table(rows: list[Step], totals: tuple[int, int], base_name: str, cand_name:
             "Share": lambda step: 100 * step.delta_ns / whole if whole else None,
             "Base": lambda step: None if step.base_ns is None else step.base_ns / 1e3,
             "Cand": lambda step: None if step.cand_ns is None else step.cand_ns / 1e3,
-            "Precision": lambda step: step.precision,
-            "Layers": lambda step: step.layers,
-            "Remark": lambda step: step.remark,
+            **{heading: pick for heading, pick in WORDS.items() if any(map(pick, rows))},
         },
     )
     number = st.column_config.NumberColumn

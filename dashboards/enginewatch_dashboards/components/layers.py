@@ -77,7 +77,7 @@ def _roofline(found: Profile, revision: str) -> None:
     alt = f"Roofline of {found.roof.gpu.name}: {fmt.count(len(points), 'layer')} by intensity and rate reached"
     chart(figure, key="roofline", alt=alt)
     left_out = len(found.roof.layers) - len(points)
-    told = "Area: share of the time. Peaks are dense, without sparsity"
+    told = "Area: share of the time; the smallest are drawn larger, to be seen. Peaks are dense, without sparsity"
     if left_out:
         told += f"; {left_out} timed layers have no place here: they only move data, or their operations are not known"
     if found.roof.gpu.unsourced:

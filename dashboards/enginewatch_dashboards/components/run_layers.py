@@ -106,7 +106,10 @@ def accuracy(data: RunData) -> None:
 def _value(row: Row) -> str:
     if row["value"] is None:
         return f"– ({row['absent_reason']})" if row["absent_reason"] else fmt.ABSENT
-    return fmt.quantity(row["metric"], row["value"], 6) if row["metric"] in AT_LEAST else fmt.tiny(row["value"])
+    if row["metric"] not in AT_LEAST:
+        return fmt.tiny(row["value"])
+    # Three nines and five nines are far apart: no digit is rounded away.
+    return f"{row['value']:.6g} {fmt.metric_unit(row['metric'])}".rstrip()
 
 
 def _limit(metric: str, evidence: dict[str, Any]) -> str:

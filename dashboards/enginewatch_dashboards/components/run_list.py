@@ -28,6 +28,7 @@ def run_list(rows: Sequence[dict[str, Any]]) -> None:
             "Counts": _counts,
             "Session": lambda row: row["session_label"] or fmt.short(row["session_id"]),
             "Repeat": lambda row: row["repeat"] + 1,
+            **({"Engine": _engine} if any(row["engine_sha256"] for row in rows) else {}),
             "Latency p50": "latency_p50_ms",
             "Latency p99": "latency_p99_ms",
             "TTFT p50": "ttft_p50_ms",
@@ -36,11 +37,6 @@ def run_list(rows: Sequence[dict[str, Any]]) -> None:
             "Device": lambda row: fmt.device_label(row["device"]),
             "Host": "hostname",
             "Commit": lambda row: (row["git_commit"] or "")[:10],
-            "Engine": lambda row: (
-                f"/{href(EngineState(id=sha[:ID_CHARS], case=row['case_key']))}"
-                if (sha := row["engine_sha256"])
-                else None
-            ),
             "Id": lambda row: fmt.short(row["run_id"]),
         },
     )
@@ -65,6 +61,11 @@ def run_list(rows: Sequence[dict[str, Any]]) -> None:
             "Took": number("Took (s)", format="%.1f"),
         },
     )
+
+
+def _engine(row: dict[str, Any]) -> str | None:
+    sha256 = row["engine_sha256"]
+    return f"/{href(EngineState(id=sha256[:ID_CHARS], case=row['case_key']))}" if sha256 else None
 
 
 def _counts(row: dict[str, Any]) -> str:

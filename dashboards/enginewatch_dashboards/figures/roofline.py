@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _LOOKS = ((BLUE, "circle"), (ORANGE, "diamond"), (TEAL, "square"), (PURPLE, "triangle-up"))
 OTHER = (GREY, "cross")
 SMALLEST_PX, LARGEST_PX = 7.0, 42.0
+LARGE_SHARE_PCT = 20.0
+"""Share of time that has the largest bubble, unless a layer has more."""
 ROOM = 1.6
 """Room between the outermost point and the edge of the plot."""
 TERA = 1e12
@@ -51,9 +53,10 @@ def rooflines(roof: Roofline, *, revision: str) -> go.Figure | None:
     sketch = Sketch(title=f"Roofline of {roof.gpu.name}", revision=revision, height=460, top_px=72, right_px=16)
     _add_roofs(sketch, peaks, bandwidth, low, high)
     whole = sum(item.layer.time_ns or 0 for item in roof.layers) or 1
+    shares = {item.layer.index: 100 * (item.layer.time_ns or 0) / whole for item in points}
     for dtype in peaks:
-        _add_layers(sketch, [item for item in points if (item.layer.dtype or "unknown") == dtype], dtype, whole,
-                    _look(dtype, peaks))  # fmt: skip
+        mine = [item for item in points if (item.layer.dtype or "unknown") == dtype]
+        _add_layers(sketch, mine, dtype, shares, _look(dtype, peaks))
     x_range, y_range = (_exponents(low, high), _exponents(floor / TERA, top / TERA))
     sketch.axis("xaxis", "arithmetic intensity (operations per byte)", range=x_range, **log_axis(low, high))
     sketch.axis("yaxis", "reached (TFLOP/s), higher is better ↑", range=y_range, **log_axis(floor / TERA, top / TERA))
@@ -99,12 +102,13 @@ def _add_roofs(sketch: Sketch, peaks: dict[str, float], bandwidth: float, low: f
 
 
 def _add_layers(
-    sketch: Sketch, points: Sequence[LayerRoofline], dtype: str, whole_ns: int, look: tuple[str, str]
+    sketch: Sketch, points: Sequence[LayerRoofline], dtype: str, all_shares: dict[int, float], look: tuple[str, str]
 ) -> None:
     colour, symbol = look
-    shares = np.array([100 * (item.layer.time_ns or 0) / whole_ns for item in points])
-    # The area is the share of time, so the largest bubble stands for the slowest layer, whatever the engine.
-    sizes = np.clip(LARGEST_PX * np.sqrt(shares / 20), SMALLEST_PX, LARGEST_PX)
+    shares = np.array([all_shares[item.layer.index] for item in points])
+    # The area is the share of time. Engines of many small layers get small bubbles, not a full plot of large ones.
+    largest = max(*all_shares.values(), LARGE_SHARE_PCT)
+    sizes = np.maximum(LARGEST_PX * np.sqrt(shares / largest), SMALLEST_PX)
     sketch.trace(
         "scatter",
         x=np.array([item.intensity for item in points], dtype=np.float64),
