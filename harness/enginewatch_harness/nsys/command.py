@@ -139,6 +139,16 @@ _OLD_NAMES = {
 _NEW_NAMES_SINCE: Version = (2023, 1, 0)
 """``nsys stats --help-reports`` of 2022.4 has the old names."""
 
+_OLD_RULES = {
+    "cuda_memcpy_async": "cuda-async-memcpy",
+    "cuda_memcpy_sync": "cuda-sync-memcpy",
+    "cuda_memset_sync": "cuda-sync-memset",
+    "cuda_api_sync": "cuda-sync-api",
+    "gpu_gaps": "gpu-starv",
+    "gpu_time_util": "gpu-low-util",
+}
+"""As 2022.4 calls them (its ``nsys analyze --help-rules``)."""
+
 REPORTS = ("cuda_gpu_kern_sum", "cuda_api_sum", "cuda_gpu_mem_time_sum", "cuda_gpu_mem_size_sum", "nvtx_sum")
 RULES = ("cuda_memcpy_async", "cuda_memcpy_sync", "cuda_memset_sync", "cuda_api_sync", "gpu_gaps", "gpu_time_util")
 
@@ -146,6 +156,16 @@ RULES = ("cuda_memcpy_async", "cuda_memcpy_sync", "cuda_memset_sync", "cuda_api_
 def report_name(nsys: Nsys, report: str) -> str:
     """Return what this version calls a report."""
     return report if nsys.version >= _NEW_NAMES_SINCE else _OLD_NAMES.get(report, report)
+
+
+def current_name(report: str) -> str:
+    """Return what versions since 2023 call a report, from either name."""
+    return next((new for new, old in _OLD_NAMES.items() if old == report), report)
+
+
+def rule_name(nsys: Nsys, rule: str) -> str:
+    """Return what this version calls a rule."""
+    return rule if nsys.version >= _NEW_NAMES_SINCE else _OLD_RULES.get(rule, rule)
 
 
 def stats_command(
@@ -181,7 +201,7 @@ def analyze_command(nsys: Nsys, report: Path, *, rules: Sequence[str] = RULES, o
     return (
         nsys.path,
         "analyze",
-        *_each("--rule", rules),
+        *_each("--rule", [rule_name(nsys, rule) for rule in rules]),
         *("--format", "csv", "--output", str(output), "--force-overwrite=true", "--force-export=true"),
         str(report),
     )

@@ -7,9 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from enginewatch_harness.nsys.command import current_name
+
 _TITLE = re.compile(r"^\s*\*\* (?P<title>.+?)(?: \((?P<report>[a-z0-9_]+)(?::[^)]*)?\))?:\s*$")
-_NOISE = re.compile(r"^(Processing |Generating |Exporting |Using |WARNING|Warning|NOTICE|\s*\[?\d*%?\]?$)")
-_SKIPPED = re.compile(r"^SKIPPED: (?P<why>.+)$")
+_PROCESSING = re.compile(
+    r"^Processing \[[^\]]*\] with \[(?:[^\]]*/)?(?P<report>[\w-]+?)(?:\.py)?\](?: to \[[^\]]*\])?\.\.\.\s*(?P<rest>.*)$"
+)
+_NOISE = re.compile(r"^(Generating |Exporting |Using |WARNING|Warning|NOTICE|\s*\[?\d*%?\]?$)")
+_SKIPPED = re.compile(r"^(SKIPPED|ERROR): (?P<why>.+)$")
 _UNIT = re.compile(r"^(?P<name>.*?)\s*\((?P<unit>[^)]*)\)$")
 
 _TIME_NS = {"ns": 1.0, "us": 1e3, "µs": 1e3, "usec": 1e3, "ms": 1e6, "msec": 1e6, "s": 1e9, "sec": 1e9, "nsec": 1.0}
@@ -31,7 +36,7 @@ class StatsReport:
     """One report.
 
     Attributes:
-        name: Its name where the output tells, as ``cuda_gpu_kern_sum``.
+        name: Its name where the output tells, as versions since 2023 have it: ``cuda_gpu_kern_sum``.
         title: Its heading where the output tells.
         rows: Column → value; times in ns under ``<column>_ns``, sizes in bytes under ``<column>_bytes``, shares
             under ``<column>_pct``; all in lower case, blanks as underscores.
@@ -63,19 +68,26 @@ def parse_stats(text: str, name: str | None = None) -> tuple[StatsReport, ...]:
         name: Name of the report where it is known from the file's name.
     """
     parts = [_Part(name=name)]
-    for line in text.replace("\r\n", "\n").split("\n"):
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        begun = _PROCESSING.match(line)
+        if begun:
+            parts.append(_Part(name=current_name(begun["report"])))
+            line = begun["rest"].removesuffix("PROCESSED")
         title, skipped = _TITLE.match(line), _SKIPPED.match(line.strip())
         if title:
-            parts.append(_Part(name=title["report"] or name, title=title["title"]))
+            parts.append(_Part(name=title["report"] or parts[-1].name, title=title["title"]))
         elif skipped:
-            parts.append(_Part(name=parts[-1].name if not parts[-1].lines else name, skipped=skipped["why"]))
+            parts[-1].skipped = skipped["why"]
         elif line.strip() and not _NOISE.match(line):
             parts[-1].lines.append(line)
     return tuple(part.report() for part in parts if part.lines or part.skipped)
 
 
 def _rows(lines: list[str]) -> tuple[Mapping[str, Value], ...]:
-    parsed = list(csv.reader(lines))
+    try:
+        parsed = list(csv.reader(lines))
+    except csv.Error:  # a cell beyond the module's limit: no line of a report
+        return ()
     # The header is the first line with as many cells as most others have.
     header = next((index for index, cells in enumerate(parsed) if len(cells) > 1), None)
     if header is None:

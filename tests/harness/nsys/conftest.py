@@ -89,7 +89,7 @@ class Export:
         self.create(table)
         have = [row[1] for row in self.connection.execute(f"PRAGMA table_info({table})")]
         needed = [row[1] for row in self.connection.execute(f"PRAGMA table_info({table})") if row[3] or row[5]]
-        row = {name: 0 for name in needed} | {name: value for name, value in values.items() if name in have}
+        row = dict.fromkeys(needed, 0) | {name: value for name, value in values.items() if name in have}
         listed = ", ".join(row)
         marks = ", ".join("?" for _ in row)
         self.connection.execute(f"INSERT INTO {table} ({listed}) VALUES ({marks})", tuple(row.values()))

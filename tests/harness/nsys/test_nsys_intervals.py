@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +22,7 @@ def test_a_union_covers_the_same_points_and_is_disjoint(intervals):
     found = merged(intervals)
     assert points(found) == points(intervals)
     assert length(found) == len(points(intervals))
-    assert all(one[1] < other[0] for one, other in zip(found, found[1:], strict=False))
+    assert all(one[1] < other[0] for one, other in pairwise(found))
 
 
 @settings(max_examples=60, deadline=None)
