@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from enginewatch_harness.graph_precision import (
 from enginewatch_harness.graph_precision.blocks import quantize_fp4, quantize_int4
 from enginewatch_harness.graph_precision.load import load_model, model_sha256, save_model
 from enginewatch_harness.graph_precision.modelopt import modelopt_version
+from enginewatch_harness.graph_precision.opset import opset_of
 from enginewatch_harness.graph_precision.order import sort_nodes
 from enginewatch_harness.models import input_shapes, write_model
 
@@ -133,6 +135,15 @@ def test_int8_is_as_tensorrt_reads_it(models, tmp_path):
     assert pairs
     assert not any(weights[node.input[2]].any() for node in pairs), "symmetric"
     assert {weights[node.input[2]].dtype for node in pairs} == {np.dtype(np.int8)}, "no int32 biases"
+
+
+def test_int8_keeps_the_operator_set_that_tensorrt_8_6_reads(models, tmp_path):
+    """Raised to 18, ReduceMean takes its axes as an input; 8.6 overlooks it (seen on an H200: "GEMM must have 2D")."""
+    graph = onnx.load(make(models, tmp_path, "int8", calibration=replace(BUILTIN, rest="fp32")).path)
+    assert opset_of(graph) == opset_of(onnx.load(models["transformer_tiny"])) == 17
+    means = [node for node in graph.graph.node if node.op_type == "ReduceMean"]
+    assert means
+    assert all(any(item.name == "axes" for item in node.attribute) for node in means)
 
 
 def test_fp8_steps_put_the_largest_weight_at_448(models, tmp_path):
@@ -294,7 +305,7 @@ def test_without_a_cache_the_graph_lies_in_the_work_folder(models, tmp_path):
 def test_an_invalid_graph_is_refused(models, tmp_path, monkeypatch):
     from enginewatch_harness.graph_precision import recipes
 
-    monkeypatch.setattr(recipes, "raise_opset", lambda model, _: model)
+    monkeypatch.setattr(recipes, "raise_opset", lambda model, *_: model)
     with pytest.raises(BackendError, match=r"convnet_tiny\.onnx in bf16 is not valid ONNX: .*bfloat16") as caught:
         make(models, tmp_path, "bf16", "convnet_tiny")
     assert caught.value.code == "build_failed"
@@ -413,6 +424,7 @@ def test_modelopt_that_is_absent_is_said(models, tmp_path, monkeypatch):
 IN_ITS_OWN_PROCESS = """
 import dataclasses, json, sys
 from pathlib import Path
+from enginewatch_harness.graph_precision.opset import opset_of
 from enginewatch_harness.graph_precision import Calibration, prepare_graph
 source, folder, shapes = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 for precision in sys.argv[4:]:

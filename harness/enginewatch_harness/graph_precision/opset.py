@@ -11,19 +11,33 @@ NEEDED = {"int8": 19, "fp8": 19, "int4": 21, "bf16": 22, "fp4": 23}
 """Precision → first operator set whose operators take it (onnx, docs/Changelog.md): QuantizeLinear of fp16 and of FP8
 from 19, INT4 and blocks 21, Conv and pooling of bfloat16 22, FLOAT4E2M1 23."""
 
+INT8_ALONE = 13
+"""First operator set with scales per channel; enough where the rest stays fp32. TensorRT 8.6 reads up to 17: of 18 on,
+it takes ReduceMean for one without axes and then refuses the Gemm behind it (seen on an H200)."""
+
+
+def needed(precision: str, rest: str = "fp16") -> int:
+    """Return the operator set that a precision needs, with the rest of the graph in ``rest``."""
+    return INT8_ALONE if (precision, rest) == ("int8", "fp32") else NEEDED[precision]
+
 
 def opset_of(model: onnx.ModelProto) -> int:
     """Return the version of ONNX's own operator set that a model uses."""
     return max((int(item.version) for item in model.opset_import if item.domain in ("", "ai.onnx")), default=1)
 
 
-def raise_opset(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
+def raise_opset(model: onnx.ModelProto, precision: str, rest: str = "fp16") -> onnx.ModelProto:
     """Return the model with at least the operator set that ``precision`` needs; itself where it has it.
+
+    Args:
+        model: The model.
+        precision: Format to put into it.
+        rest: Format of what is not quantised.
 
     Raises:
         BackendError: ``unsupported_precision``: the model cannot be converted.
     """
-    wanted = NEEDED[precision]
+    wanted = needed(precision, rest)
     if opset_of(model) >= wanted:
         return model
     try:

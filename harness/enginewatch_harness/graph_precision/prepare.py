@@ -25,7 +25,7 @@ GRAPH = "model.onnx"
 META = "graph.json"
 FOLDER = "graphs"
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Raised when the same precision is put into a graph in another way."""
 
 AS_GIVEN = ("fp32", "tf32")

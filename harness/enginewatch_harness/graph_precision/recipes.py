@@ -94,7 +94,7 @@ def _raised(request: Request, precision: str) -> Path:
     """Write the source with the operator set that a precision needs, under its own name for messages."""
     target = request.work_dir / "raised" / request.source.name
     target.parent.mkdir()
-    save_model(raise_opset(load_model(request.source), precision), target)
+    save_model(raise_opset(load_model(request.source), precision, request.calibration.rest), target)
     return target
 
 
