@@ -91,6 +91,12 @@ def test_the_default_is_the_engine_used_last_with_its_layers(open_page, engines)
     assert "The tool told the layers and no times" in words(app)
 
 
+def test_a_case_alone_means_the_engine_used_last_in_it(open_page, engines):
+    app = check(open_page(engines.workspace, "engine", case="resnet50/trtexec/fp32/b32"))
+    assert boxes(app)["Engine"].startswith("aaaa1111")
+    assert boxes(app)["Case"] == "resnet50/trtexec/fp32/b32"
+
+
 def test_an_id_that_fits_two_engines_asks_which(open_page, engines):
     app = check(open_page(engines.workspace, "engine", id="AAAA"))
     assert app.title[0].value == "Which engine?"

@@ -53,7 +53,7 @@ def choose(engines: list[Engine], state: EngineState) -> Chosen | None:
     by_id = {engine.id: engine for engine in engines}
     left, middle, right = st.columns([5, 3, 5], vertical_alignment="bottom")
     with left:
-        shown = (found or engines)[0].id
+        shown = (found or [one for one in engines if one.case(state.case)] or engines)[0].id
         engine = by_id[select("Engine", list(by_id), param="id", value=shown, words=lambda one: by_id[one].words)
                        or shown]  # fmt: skip
     usual = engine.usual_case()["case_key"]
