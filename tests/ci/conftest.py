@@ -375,7 +375,8 @@ def layer_rows():
 
     @functools.cache
     def read(name):
-        files = (folder / f"resnet50-{name}.{kind}.json.gz" for kind in ("profile", "layers"))
+        stem = name if name.startswith("quiet") else f"resnet50-{name}"
+        files = (folder / f"{stem}.{kind}.json.gz" for kind in ("profile", "layers"))
         profile, layers = (gzip.decompress(file.read_bytes()).decode() for file in files)
         return layers_table(parse_profile(profile), parse_layers(layers)).to_pylist()
 

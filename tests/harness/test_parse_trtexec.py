@@ -22,8 +22,10 @@ from enginewatch_harness.parse.trtexec_summary import coefficient_of_variation_p
 DATA = Path(__file__).parent.parent / "data" / "harness" / "trtexec"
 GOLDEN = DATA / "golden.json"
 ALL = sorted(path.stem for path in DATA.glob("*.rc"))
-RUNS = [name for name in ALL if name.startswith("resnet50")]
+RUNS = [name for name in ALL if name.startswith(("resnet50", "quiet"))]
 PROFILED = sorted(path.name.removesuffix(".profile.json.gz") for path in DATA.glob("*.profile.json.gz"))
+BY_THE_WAY = [name for name in PROFILED if name.startswith("resnet50")]
+"""Profiled in the run that was measured, so that its log has the table too."""
 TOLERANCE = 1e-4
 
 
@@ -69,9 +71,9 @@ def described(name: str) -> dict:
 
 
 def test_the_samples_are_there():
-    assert len(RUNS) == 10
-    assert len(PROFILED) == 5
-    assert sum(name.startswith("fail") for name in ALL) == 6
+    assert len(RUNS) == 12
+    assert len(PROFILED) == 7
+    assert sum(name.startswith("fail") for name in ALL) == 7
     assert sum(path.stat().st_size for path in DATA.iterdir()) < 2.5e6
 
 
@@ -96,7 +98,7 @@ def test_recomputed_summary_agrees_with_the_tools(name):
         said = summary.latencies[line]
         for field in ("min_ms", "max_ms", "mean_ms", "median_ms"):
             assert getattr(stats, field) == pytest.approx(getattr(said, field), rel=TOLERANCE), (line, field)
-        assert set(said.percentiles) == {50, 90, 95, 99}
+        assert set(said.percentiles) - {50} == {90, 95, 99}
         for level, value in said.percentiles.items():
             assert stats.percentiles[level] == pytest.approx(value, rel=1e-6), (line, level)
 
@@ -130,7 +132,7 @@ def test_samples_become_a_table(name):
     assert table["stream"].null_count == table.num_rows
 
 
-@pytest.mark.parametrize("name", PROFILED)
+@pytest.mark.parametrize("name", BY_THE_WAY)
 def test_layers_join_times_with_tactics(name):
     profile = parse_profile(read(f"{name}.profile.json").decode())
     layers = parse_layers(read(f"{name}.layers.json").decode())
@@ -146,7 +148,7 @@ def test_layers_join_times_with_tactics(name):
     assert first["dtype"] == ("fp16" if "fp16" in name else "fp32")
 
 
-@pytest.mark.parametrize("name", PROFILED)
+@pytest.mark.parametrize("name", BY_THE_WAY)
 def test_the_printed_table_agrees_with_the_json(name):
     printed = recorded(name)[0].profile()
     exported = parse_profile(read(f"{name}.profile.json").decode())
@@ -229,3 +231,13 @@ def test_a_merged_capture_reads_the_same():
     assert apart.summary == merged.summary
     assert apart.reasons() == merged.reasons()
     assert apart.options == merged.options
+
+
+@pytest.mark.parametrize("returncode", [1, -11])
+def test_an_operator_that_the_parser_refuses_is_named_with_the_reason(returncode):
+    """Recorded on an H200: TensorRT 8.6 with a model of operator set 19, whose ReduceMean it does not understand."""
+    log = parse_log(read("opset19-encoder-int8.stdout.log"), read("opset19-encoder-int8.stderr.log"))
+    with pytest.raises(BackendError, match=r"importGemm: .*GEMM must have 2D inputs!") as caught:
+        judge_build(log, returncode, engine_saved=False, what="build")
+    assert caught.value.code == "unsupported_operator"
+    assert "operator set" in caught.value.remedy

@@ -118,14 +118,21 @@ def _remarks(diff: LayerDiff, base_name: str, cand_name: str) -> list[str]:
         if untimed and layers and untimed < len(layers):
             lines.append(f"{name}: {phrasing.count(untimed, 'layer')} without a time in the profile")
     if diff.residual_ns is not None and (diff.base_layers_ns or diff.cand_layers_ns):
-        lines.append(
-            "residual: measured time less the sum of the layers. A profiler adds synchronisation to each layer, "
-            "so that the sum is often more than the time"
-        )
+        lines += _overhead(diff, base_name, cand_name)
+        lines.append("residual: measured time less the sum of the layers: gaps between launches, overlap, clocks")
     if diff.aligned_pct is not None and diff.groups:
         guessed = f"; {diff.guessed_pct:.1f} % is matched by its shape and order only" if diff.guessed_pct else ""
         lines.append(f"{diff.aligned_pct:.1f} % of the layers' time is in work that both engines have{guessed}")
     return lines
+
+
+def _overhead(diff: LayerDiff, base_name: str, cand_name: str) -> list[str]:
+    costs = ((base_name, diff.base_overhead_ns), (cand_name, diff.cand_overhead_ns))
+    told = [f"{cost / 1000:.1f} µs in {name}" for name, cost in costs if cost]
+    if not told:
+        return []
+    costs_told = phrasing.listed(told)
+    return [f"the profiler's own cost of each layer is taken out: {costs_told}, found from the measured time"]
 
 
 def _share_told(dtype: str | None, share_pct: float | None) -> str:
@@ -208,7 +215,10 @@ def _share(row: _Row, total_ns: int) -> str:
 
 
 def _microseconds(value_ns: int | None) -> str:
-    return ABSENT if value_ns is None else f"{value_ns / 1000:,.1f} µs".replace("-", "−")
+    if value_ns is None:
+        return ABSENT
+    told = f"{value_ns / 1000:,.1f} µs"
+    return "0.0 µs" if told == "-0.0 µs" else told.replace("-", "−")
 
 
 def _signed(value_ns: int) -> str:

@@ -1,4 +1,4 @@
-"""What each piece of work adds to the change between two engines; sums exactly to the profiles' totals. Pure."""
+"""What each piece of work adds to the change between two engines; with the residual it sums to the total. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 
 from enginewatch_ci.layers.align import Aligned, align
 from enginewatch_ci.layers.facts import CONVERSIONS, LayerFacts
+from enginewatch_ci.layers.overhead import without_profiler
 
 Side = Literal["both", "base", "cand"]
 
@@ -72,12 +73,14 @@ class LayerDiff:
 
     Attributes:
         groups: Largest change first.
-        base_layers_ns: Sum over all layers of the baseline's profile.
+        base_layers_ns: Sum over all layers of the baseline, without the profiler's own cost.
         cand_layers_ns: The same of the candidate.
         base_total_ns: Time of one inference as measured without a profiler; ``None`` where it is not given.
         cand_total_ns: The same of the candidate.
         base_untimed: Layers of the baseline that the profile has no time of.
         cand_untimed: The same of the candidate.
+        base_overhead_ns: What the profiler cost each layer of the baseline, taken out of its times (``overhead``).
+        cand_overhead_ns: The same of the candidate.
     """
 
     groups: tuple[LayerGroup, ...]
@@ -87,6 +90,8 @@ class LayerDiff:
     cand_total_ns: int | None
     base_untimed: int
     cand_untimed: int
+    base_overhead_ns: float = 0.0
+    cand_overhead_ns: float = 0.0
 
     @property
     def layers_delta_ns(self) -> int:
@@ -102,7 +107,7 @@ class LayerDiff:
 
     @property
     def residual_ns(self) -> int | None:
-        """Measured change less that of the layers: the profiler's own cost, gaps between launches, overlap."""
+        """Measured change less that of the layers: gaps between launches, overlap, what no profile tells."""
         return None if self.total_delta_ns is None else self.total_delta_ns - self.layers_delta_ns
 
     @property
@@ -172,6 +177,8 @@ def diff_layers(
         base_total_ns: Mean time of one inference of the baseline, measured without a profiler.
         cand_total_ns: The same of the candidate.
     """
+    base, base_overhead_ns = without_profiler(base, base_total_ns)
+    cand, cand_overhead_ns = without_profiler(cand, cand_total_ns)
     groups = [_group(pair) for pair in align(base, cand)]
     order = sorted(
         groups,
@@ -185,6 +192,8 @@ def diff_layers(
         cand_total_ns=cand_total_ns,
         base_untimed=sum(layer.time_ns is None for layer in base),
         cand_untimed=sum(layer.time_ns is None for layer in cand),
+        base_overhead_ns=base_overhead_ns,
+        cand_overhead_ns=cand_overhead_ns,
     )
 
 

@@ -84,6 +84,11 @@ FAILURES: tuple[FailurePattern, ...] = (
         "export the model with operators that TensorRT's parser knows, or add a plugin",
     ),
     _known(
+        r"In function import\w+:",
+        "unsupported_operator",
+        "TensorRT's parser refuses this use of the operator: export the model with the operator set of that release",
+    ),
+    _known(
         r"Could not open file |Model missing or format not recognized|Error opening engine file: ",
         "model_missing",
         "check the model's path in the plan",
@@ -131,7 +136,7 @@ def explain_failure(lines: Sequence[LogLine], returncode: int, what: str) -> Bac
         returncode: Exit status; negative: the number of the signal.
         what: What was being done, for the message, for example ``build of resnet50``.
     """
-    errors = [line.text for line in lines if line.severity in ("E", "F")]
+    errors = _errors(lines)
     # Lines without a severity count as well: the parser's own "Could not open file" has none.
     texts = errors + [line.text for line in lines if line.severity is None]
     words = _cause(errors)
@@ -147,6 +152,17 @@ def explain_failure(lines: Sequence[LogLine], returncode: int, what: str) -> Bac
     return BackendError(
         f"{what}: {words or ending}", code="crashed", remedy="read its logs in the run's folder: the last lines tell"
     )
+
+
+def _errors(lines: Sequence[LogLine]) -> list[str]:
+    """Return the errors; one that ends with a colon says why in the next line, which has no severity."""
+    found = []
+    for index, line in enumerate(lines):
+        if line.severity in ("E", "F"):
+            rest = lines[index + 1 : index + 2]
+            goes_on = line.text.endswith(":") and rest and rest[0].severity is None
+            found.append(f"{line.text} {rest[0].text}" if goes_on else line.text)
+    return found
 
 
 def _cause(errors: Sequence[str]) -> str:
