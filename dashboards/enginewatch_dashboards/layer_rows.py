@@ -119,9 +119,9 @@ def conversions_told(found: Profile) -> str:
     if not cost.layers:
         return "No layer only moves or converts data."
     if cost.time_ns is None:
-        return f"{fmt.count(cost.layers, 'layer')} only move or convert data; what they take is not known."
+        return f"Layers that only move or convert data: {cost.layers}; what they take is not known."
     told = (
-        f"{fmt.count(cost.layers, 'layer')} only move or convert data, {cost.timed_layers} of them take time: "
+        f"Layers that only move or convert data: {cost.layers}, of which {cost.timed_layers} take time: "
         f"{cost.time_ns / 1e3:,.1f} µs, {cost.time_pct or 0:.1f} % of all."
     )
     if cost.constant_ns:

@@ -51,8 +51,14 @@ def test_layers_are_ranked_conversions_stand_out_and_the_rest_is_one_bar():
     assert len(spec["data"][0]["y"]) == 19
     assert spec["data"][0]["y"][-1] == "the other 12"
     assert spec["data"][0]["marker"]["color"][:2] == [theme.BLUE, theme.ORANGE]
-    shares = [float(text.removesuffix(" %")) for text in spec["data"][0]["text"]]
+    shares = [float(text.split(" %")[0]) for text in spec["data"][0]["text"]]
     assert sum(shares) == pytest.approx(100.0, abs=1.0)
+    # A bar of ten times the slowest layer would leave nothing of the others to see.
+    assert floats(spec["data"][0]["x"])[-1] == 0
+    assert spec["data"][0]["text"][-1].endswith("beyond the axis")
+    few = as_json(layers(found.timed[:20], revision="r"))["data"][0]
+    assert floats(few["x"])[-1] == pytest.approx(82.0 + 81.0)
+    assert few["text"][-1].endswith(" %")
 
 
 def test_precisions_hold_the_whole_time_and_the_conversions():

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
 SHOWN = 18
 NAME_CHARS = 42
+FITS = 2.5
+"""The rest is drawn up to this many times the slowest layer: a longer bar would press all others together."""
 
 
 def layers(found: Sequence[LayerFacts], *, revision: str) -> go.Figure:
-    """Return the slowest layers as bars, the rest as one bar.
+    """Return the slowest layers as bars, the rest as one bar, or as words where it is far longer.
 
     Args:
         found: All layers with a time, the slowest first.
@@ -37,9 +39,12 @@ def layers(found: Sequence[LayerFacts], *, revision: str) -> go.Figure:
     told = [_hover(layer, total) for layer in shown]
     if rest:
         labels.append(f"the other {len(rest)}")
-        values.append(sum(rest))
+        values.append(sum(rest) if sum(rest) <= FITS * values[0] else 0.0)
         colours.append(GREY)
         told.append(f"{fmt.count(len(rest), 'layer')}: {sum(rest):.1f} µs")
+    texts = [f"{value / total * 100:.1f} %" for value in (*times_us[:SHOWN], *([sum(rest)] if rest else []))]
+    if rest and not values[-1]:
+        texts[-1] += " together, beyond the axis"
     sketch = Sketch(title="Slowest layers", revision=revision, height=120 + 24 * len(labels), top_px=40, right_px=56)
     sketch.trace(
         "bar",
@@ -47,7 +52,7 @@ def layers(found: Sequence[LayerFacts], *, revision: str) -> go.Figure:
         y=text_array(labels),
         orientation="h",
         marker={"color": colours},
-        text=text_array([f"{value / total * 100:.1f} %" for value in values]),
+        text=text_array(texts),
         textposition="outside",
         cliponaxis=False,
         hovertext=text_array(told),

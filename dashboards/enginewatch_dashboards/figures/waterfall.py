@@ -18,7 +18,7 @@ from enginewatch_dashboards.theme import BLUE, GREY, ORANGE
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-NAME_CHARS = 40
+NAME_CHARS = 34
 CUT_BELOW = 0.4
 """Where all changes together reach over less than this share of the axis, it does not begin at zero."""
 ROOM = 0.12
@@ -47,7 +47,7 @@ def waterfall(
     texts = [_us(base_ns), *(_signed(step.delta_ns) for step in steps), _us(cand_ns)]
     colours = [GREY, *(_colour(step) for step in steps), GREY]
     told = [f"<b>{base_name}</b>: {_us(base_ns)}", *(_hover(step) for step in steps), f"<b>{cand_name}</b>: {_us(cand_ns)}"]  # fmt: skip  # noqa: E501
-    sketch = Sketch(revision=revision, height=110 + 26 * len(labels), top_px=34, right_px=24,
+    sketch = Sketch(revision=revision, height=110 + 26 * len(labels), top_px=34, right_px=64,
                     title=f"From {base_name} to {cand_name}, {what}")  # fmt: skip
     sketch.trace(
         "bar",
