@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from enginewatch_ci.comparable import FacetDifference
 from enginewatch_ci.facts import Arm, RunFacts, SessionFacts
@@ -40,10 +39,6 @@ from enginewatch_db.validity import Reason
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness.parse.trtexec_json import parse_profile
 from enginewatch_harness.parse.trtexec_layers import layers_table, parse_layers
-
-# Examples that resample take tens of milliseconds, and a busy host makes more of it: time is no property here.
-settings.register_profile("no-deadline", deadline=None)
-settings.load_profile("no-deadline")
 
 CPU = "AMD EPYC 7763 64-Core Processor (2 cores)"
 GPU = "NVIDIA H200"

@@ -335,7 +335,7 @@ NASTY = ['a "quoted" name', "back\\slash", '", "timeMs" : 1', "conv + {relu}", "
     st.lists(
         st.tuples(
             st.sampled_from(NASTY) | st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12),
-            st.floats(0, 1e5),
+            st.just(0.0) | st.floats(1e-6, 1e5),
         ),
         max_size=8,
     )
