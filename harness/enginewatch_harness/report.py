@@ -12,7 +12,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from enginewatch_db.metrics import METRICS
+from enginewatch_db.metrics import METRICS, Direction
 from enginewatch_db.model import Comparison, RunRecord, RunStatus, Verdict
 from enginewatch_db.text_columns import fits, fitting, longest_word, text_width
 from enginewatch_db.workspace import Workspace
@@ -33,7 +33,12 @@ COLUMNS = {
 }
 """Column → the metric of an engine case, the metric of a server case (there, p50 and p99 are those of TTFT)."""
 
-FIRST_TO_GO = ("runs", "rate", "p99 ms", "p50 ms")
+ERROR = "error"
+"""Column of the relative L2 distance from the fp32 outputs; only where a case has one."""
+
+ACCURACY = ("output_rel_l2", "output_max_abs", "output_cosine", "output_top1_agreement_pct")
+
+FIRST_TO_GO = ("runs", ERROR, "rate", "p99 ms", "p50 ms")
 """Columns that a narrow window does without, after the intervals: the closing lines tell of runs that do not count."""
 
 VERDICT_WIDTH = 15
@@ -127,9 +132,28 @@ def _columns(cases: Mapping[str, Sequence[RunRecord]]) -> dict[str, list[str]]:
             text = cell(runs, metrics)
             mark = name.endswith(" ms") and len(served) > 1 and _is_served(runs) and text != "–"
             columns[name].append(f"TTFT {text}" if mark else text)
+    errors = [_error(runs) for runs in cases.values()]
+    if any(errors):
+        columns[ERROR] = ["error\nvs fp32", *(error or "–" for error in errors)]
     counts = [(sum(record.valid for record in runs), len(runs)) for runs in cases.values()]
     columns["runs"] = ["runs", *(f"{valid}" if valid == total else f"{valid}/{total}" for valid, total in counts)]
     return columns
+
+
+def accuracy(records: Sequence[RunRecord]) -> dict[str, float]:
+    """Return the accuracy of a case: each metric's worst value over its runs; those that no run has are left out."""
+    found: dict[str, float] = {}
+    for record in records:
+        for item in record.metrics:
+            if item.metric in ACCURACY and item.value is not None:
+                worse = min if METRICS[item.metric].direction is Direction.HIGHER else max
+                found[item.metric] = worse(found.get(item.metric, item.value), item.value)
+    return found
+
+
+def _error(records: Sequence[RunRecord]) -> str | None:
+    value = accuracy(records).get("output_rel_l2")
+    return None if value is None else f"{value:.2g}"
 
 
 def _is_served(runs: Sequence[RunRecord]) -> bool | None:
@@ -236,6 +260,7 @@ def as_json(outcome: SessionOutcome, judged: Judgement | None) -> dict[str, Any]
                 "runs": len(runs),
                 "valid": sum(record.valid for record in runs),
                 "metrics": values,
+                "accuracy": accuracy(runs),
                 "failure": None if failure is None else {"code": failure.code, "message": failure.message},
                 "verdict": case_verdict(case_key, runs, tuple(judged.comparisons) if judged else ()),
             }

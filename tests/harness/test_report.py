@@ -272,3 +272,18 @@ def test_clock_and_headline(records):
     assert headline(records[0]).startswith("latency p50 4.99")
     marked = dataclasses.replace(records[0], reasons=(Reason(code="host_busy"),))
     assert "[host_busy]" in headline(marked)
+
+
+def test_the_error_against_fp32_stands_in_the_table(records):
+    values = (("output_rel_l2", 0.0193), ("output_top1_agreement_pct", 99.5))
+    checked = tuple(MetricValue(metric=metric, value=value) for metric, value in values)
+    later = tuple(MetricValue(metric=metric, value=None, absent_reason="checked once") for metric, _ in values)
+    runs = [dataclasses.replace(records[0], metrics=(*records[0].metrics, *checked))]
+    runs += [dataclasses.replace(record, metrics=(*record.metrics, *later)) for record in records[1:3]]
+    text = render(report.table([*runs, records[3]], None))
+    assert "vs fp32" in text
+    assert "0.019" in next(line for line in text.splitlines() if "encoder/" in line)
+    assert "vs fp32" not in render(report.table(records, None)), "only where a case has one"
+    assert report.accuracy(runs) == dict(values)
+    case = next(item for item in report.as_json(outcome(tuple(runs)), None)["cases"] if "encoder/" in item["case"])
+    assert case["accuracy"] == dict(values)
