@@ -30,6 +30,8 @@ PHASE_TINTS: dict[str, str] = {
     "warmup": "rgba(217, 102, 15, 0.10)",
     "measure": "rgba(31, 122, 192, 0.13)",
     "drain": "rgba(125, 133, 144, 0.10)",
+    "profile": "rgba(169, 100, 160, 0.10)",
+    "accuracy": "rgba(15, 143, 115, 0.10)",
 }
 
 

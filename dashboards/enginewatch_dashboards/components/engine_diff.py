@@ -88,10 +88,11 @@ def _draw(found: LayerDiff, by: str, names_of: tuple[str, str, str], *, revision
         _table(listed, (base_ns or 0, cand_ns or 0), base_name, cand_name, what)
     told = ["Blue: takes less time; orange: takes more; hatched: conversions and what no layer explains."]
     if has_totals:
-        told.append(
-            "Residual: the measured time less the sum of the layers. A profiler adds its own time to each layer, so "
-            "that the sum is often more than the time."
-        )
+        costs = ((base_name, found.base_overhead_ns), (cand_name, found.cand_overhead_ns))
+        taken_out = " and ".join(f"{cost / 1e3:.1f} µs in {name}" for name, cost in costs if cost)
+        if taken_out:
+            told.append(f"The profiler's own cost is taken out of each layer: {taken_out}.")
+        told.append("Residual: what no layer explains, such as gaps between launches and overlap.")
     if found.aligned_pct is not None:
         guessed = f", {found.guessed_pct:.1f} % matched by shape and order only" if found.guessed_pct else ""
         told.append(f"{found.aligned_pct:.1f} % of the layers' time is in work that both engines have{guessed}.")
