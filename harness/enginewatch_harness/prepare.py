@@ -138,7 +138,7 @@ def _model_file(model: ModelTable, folder: Path, workspace: Workspace) -> tuple[
         return Path(model.served), None
     if model.path is not None:
         path = (folder / model.path).absolute()
-        return path, folder_sha256(path) if path.is_dir() else file_sha256(path)
+        return path, _content_sha256(path)
     kind = str(model.generate)
     if kind in BACKEND_GENERATORS:
         return Path(kind), hashlib.sha256(f"{kind}:{model.seed}".encode()).hexdigest()
@@ -147,6 +147,20 @@ def _model_file(model: ModelTable, folder: Path, workspace: Workspace) -> tuple[
         path.parent.mkdir(parents=True, exist_ok=True)
         write_model(kind, path, seed=model.seed)
     return path, file_sha256(path)
+
+
+def _content_sha256(path: Path) -> str:
+    if path.is_dir():
+        return folder_sha256(path)
+    if path.suffix != ".onnx":
+        return file_sha256(path)
+    from enginewatch_harness.graph_precision.load import model_sha256
+
+    try:
+        return model_sha256(path)  # weights may lie beside the file
+    except BackendError:
+        # Whoever builds from it says better what is wrong with it.
+        return file_sha256(path)
 
 
 def _job(case: Case, plan: PlanFile, folder: Path, path: Path, load: LoadSpec | None) -> Job:

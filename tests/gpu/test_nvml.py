@@ -73,7 +73,9 @@ def test_energy_agrees_with_power_over_time(recorded):
     seconds = (windows["gemm"][1] - windows["gemm"][0]) / 1e9
     assert found["energy_j"] == pytest.approx(found["power_mean_w"] * seconds, rel=0.15)
     limit_w = max(device.get("power_limit_mw") or 0 for device in result.devices) / 1000
-    assert found["power_max_w"] < 1.1 * limit_w
+    # The cap holds the mean; single readings of a card at its cap were seen 19 % above it (H200, 700 W).
+    assert found["power_mean_w"] < 1.05 * limit_w
+    assert found["power_max_w"] < 1.3 * limit_w
 
 
 def test_the_recording_is_dense_and_clean(recorded):

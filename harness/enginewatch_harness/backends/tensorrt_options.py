@@ -96,7 +96,7 @@ class TensorrtOptions:
     profile: bool = True
     nsys: bool = False
     accuracy: bool = True
-    calibration_samples: int = 8
+    calibration_samples: int = 32
     calibration_seed: int = 0
     calibration_data: str | None = None
     per_channel: bool = True
