@@ -7,10 +7,10 @@ from collections.abc import Callable
 import streamlit as st
 
 from enginewatch_ci.layers.text import explain
-from enginewatch_ci.layers.waterfall import LayerDiff, diff_layers
+from enginewatch_ci.layers.waterfall import LayerDiff
 from enginewatch_dashboards import format as fmt
 from enginewatch_dashboards.components.chart import chart
-from enginewatch_dashboards.components.engine_data import EngineData, load
+from enginewatch_dashboards.components.engine_data import EngineData, compared, load
 from enginewatch_dashboards.components.inputs import switch
 from enginewatch_dashboards.components.links import link
 from enginewatch_dashboards.components.tables import as_table
@@ -38,13 +38,12 @@ def difference(data: EngineData, other: Engine | None, state: EngineState) -> No
         st.subheader(f"What changed from {fmt.plain(base_name)} to {fmt.plain(cand_name)}")
         swapped = EngineState(id=other.id, case=base.case["case_key"], base=data.engine.id, by=state.by)
         link("The other way round", swapped)
-    one, two = base.profile, data.profile
-    if one is None or two is None or not one.timed or not two.timed:
+    base_total, cand_total, kind = totals_ns(base.measured, data.measured)
+    found = compared(base, data, (base_total, cand_total))
+    if found is None:
         _no_times(base, data)
         return
     _fairness(base, data)
-    base_total, cand_total, kind = totals_ns(base.measured, data.measured)
-    found = diff_layers(one.layers, two.layers, base_total_ns=base_total, cand_total_ns=cand_total)
     st.markdown(f"**{fmt.sentence(explain(found, base_name=base_name, cand_name=cand_name))}**")
     usual = "layer" if (found.aligned_pct or 0.0) >= ALIGNED_PCT else "kind"
     by = switch("Rows", ("layer", "kind"), param="by", value=state.by or usual,

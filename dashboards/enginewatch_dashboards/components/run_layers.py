@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from enginewatch_dashboards import format as fmt
+from enginewatch_dashboards.components.engine_data import layers_of
 from enginewatch_dashboards.components.layers import layers_section
 from enginewatch_dashboards.components.links import link
 from enginewatch_dashboards.components.run_data import RunData
@@ -14,7 +15,6 @@ from enginewatch_dashboards.components.tables import as_table
 from enginewatch_dashboards.components.verdict import badge_text
 from enginewatch_dashboards.data import Row, as_json
 from enginewatch_dashboards.engines import ACCURACY, ID_CHARS
-from enginewatch_dashboards.layer_rows import profile
 from enginewatch_dashboards.state import EngineState, RunState
 
 MEASURES = ("output_rel_l2", "output_max_abs", "output_cosine", "output_top1_agreement_pct")
@@ -24,20 +24,20 @@ MAX_KERNELS = 500
 
 def layers(data: RunData) -> None:
     """Draw the engine's layers; for an engine without a layer profile, one line that says so."""
-    rows = data.store.rows("run_layers", run=data.run_id)
+    found = layers_of(data.store, data.run_id, data.run["device"])
     sha256 = data.run["engine_sha256"]
-    if not rows and sha256 is None:
+    if found is None and sha256 is None:
         return
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.subheader("Layers")
         if sha256 is not None:
             link("Engine, and what changed", EngineState(id=sha256[:ID_CHARS], case=data.run["case_key"]))
-    if not rows:
+    if found is None:
         st.caption("This run has no layer profile: an engine is profiled once a session, with `profile = true`.")
         return
     gpu_ms, latency_ms = data.value("gpu_time_p50_ms"), data.value("latency_p50_ms")
     layers_section(
-        profile(rows, data.run["device"]),
+        found,
         revision=data.run_id,
         measured_ms=gpu_ms or latency_ms,
         measured_as="measured on the GPU" if gpu_ms else "end to end",
