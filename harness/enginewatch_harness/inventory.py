@@ -15,11 +15,12 @@ import psutil
 
 from enginewatch_ci.phrasing import count
 from enginewatch_db.bundle import MIN_FREE_MIB, free_mib
-from enginewatch_db.errors import EnginewatchError
+from enginewatch_db.errors import EnginewatchError, NotAvailableError
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness import provenance
 from enginewatch_harness.gpu_choice import Host, left_line
 from enginewatch_harness.gpu_devices import host_gpus
+from enginewatch_harness.nsys.find import find_nsys
 from enginewatch_harness.plan_file import load_plan
 from enginewatch_harness.preflight import BUSY_CORES_LIMIT, busy_cores
 from enginewatch_harness.registry import availability, backend_names
@@ -88,7 +89,11 @@ def take(workspace: Workspace) -> tuple[Item, ...]:
         _providers(),
         _package("tensorrt", "pip install 'enginewatch[tensorrt]'"),
         _package("tensorrt_llm", "pip install 'enginewatch[trtllm]' (Linux with an NVIDIA GPU; a container is easier)"),
-        _tool("nsys", ["nsys", "--version"], "install NVIDIA Nsight Systems and put nsys on PATH"),
+        _nsys(),
+        _package(
+            "cupti-python",
+            "pip install 'enginewatch[gpu-diagnostics]': kernels of Python backends where nsys is absent",
+        ),
         _package("duckdb", "pip install duckdb", needed=True),
         _clocks(found),
         _disk(workspace),
@@ -185,11 +190,12 @@ def _package(name: str, remedy: str, *, needed: bool = False) -> Item:
         return Item(name=name, state=State.MISSING, found="not installed", remedy=remedy, needed=needed)
 
 
-def _tool(name: str, argv: list[str], remedy: str) -> Item:
-    text = provenance.tool_output(argv)
-    if text is None:
-        return Item(name=name, state=State.MISSING, found="not on PATH", remedy=remedy)
-    return Item(name=name, state=State.OK, found=text.splitlines()[0] if text else "found")
+def _nsys() -> Item:
+    try:
+        found = find_nsys()
+    except NotAvailableError as error:
+        return Item(name="nsys", state=State.MISSING, found=error.message, remedy=error.remedy)
+    return Item(name="nsys", state=State.OK, found=f"{found.dotted} ({found.path})")
 
 
 def _clocks(found: tuple[Gpu, ...]) -> Item:

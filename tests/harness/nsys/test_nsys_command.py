@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from enginewatch_db.errors import NotAvailableError
+from enginewatch_harness import inventory
 from enginewatch_harness.nsys.command import (
     CaptureRange,
     Nsys,
@@ -113,3 +114,11 @@ def test_absence_is_said_with_a_remedy(no_nsys, monkeypatch):
     monkeypatch.setenv("NSYS", "/nowhere/nsys")
     with pytest.raises(NotAvailableError, match="'/nowhere/nsys' is not an executable"):
         find_nsys()
+
+
+def test_the_doctor_tells_which_nsys_is_used(fake_nsys, monkeypatch):
+    folder = fake_nsys()
+    found = inventory._nsys()
+    assert (found.state, found.found) == (inventory.State.OK, f"2026.2.1 ({folder / 'nsys'})")
+    monkeypatch.setenv("NSYS", "/nowhere/nsys")
+    assert inventory._nsys().state is inventory.State.MISSING
