@@ -69,6 +69,9 @@ def _look_inside(order: WorkOrder, measurement: Measurement, context: Context) -
     if order.profile and isinstance(tool, Profiles):
         context.enter(Phase.PROFILE)
         measurement = _with_profile(order, tool, measurement, context)
+    if asked_for(order):
+        context.enter(Phase.PROFILE)
+        measurement = _with_diagnosis(diagnose(tool, order, context), measurement)
     if isinstance(tool, Infers):
         found = _accuracy(order, tool, context)
         measurement = replace(
@@ -76,9 +79,6 @@ def _look_inside(order: WorkOrder, measurement: Measurement, context: Context) -
             metrics=(*measurement.metrics, *found.metrics),
             notes=(*measurement.notes, *found.notes),
         )
-    if asked_for(order):  # last: it takes longest, and what time is left limits it
-        context.enter(Phase.PROFILE)
-        measurement = _with_diagnosis(diagnose(tool, order, context), measurement)
     return measurement
 
 

@@ -29,8 +29,8 @@ LONGEST_S = 900.0
 SHORTEST_S = 10.0
 """Less time is not worth beginning: nsys alone takes seconds to start and to write."""
 
-_RESERVE_S = 5.0
-"""Left to the worker for writing its result."""
+_SHARE = 0.5
+"""Of the time that the worker has left: accuracy comes after, and nothing here may cost the run its result."""
 
 _SUFFIXES = (".nsys-rep", ".qdrep")
 """Of a report; the second one until 2021.3."""
@@ -99,14 +99,14 @@ def _left_s(order: WorkOrder, context: Context) -> float:
     """Return how long something may take so that the worker is not stopped over it."""
     if order.timeout_s is None:
         return LONGEST_S
-    left_s = order.timeout_s - (time.monotonic_ns() - context.t0_ns) / 1e9 - _RESERVE_S
-    if left_s < SHORTEST_S:
+    left_s = order.timeout_s - (time.monotonic_ns() - context.t0_ns) / 1e9
+    if left_s * _SHARE < SHORTEST_S:
         raise MeasurementError(
             f"only {max(0.0, left_s):.0f} s of the run's {order.timeout_s:g} s are left, too few for nsys",
             code="timeout",
             remedy="raise measure.timeout_s in the plan",
         )
-    return min(LONGEST_S, left_s)
+    return min(LONGEST_S, left_s * _SHARE)
 
 
 def _replay_command(folder: Path, order: WorkOrder) -> list[str]:
