@@ -1,18 +1,19 @@
 -- Every engine with every case that it was used in, the engine that was used last first. What the engine's own columns
 -- lack (imports, older stores) is taken from the series of its runs. The median latency is that of the newest session
 -- with valid runs, the accuracy that of the newest run which compared outputs, the layers those of the newest run that
--- has any, a valid one before one that does not count.
+-- has any: one with times before one without, a valid one before one that does not count.
 WITH used AS (
   SELECT r.engine_sha256, r.case_key, arg_max(r.series_id, r.started_at) AS series_id, count(*) AS runs,
     count(*) FILTER (r.valid) AS valid_runs, count(DISTINCT r.session_id) AS sessions, max(r.started_at) AS last_used,
     arg_max(r.session_id, r.started_at) FILTER (r.valid) AS session_id,
-    arg_max(r.run_id, r.started_at) AS newest_run
+    arg_max(r.run_id, r.started_at) AS newest_run, any_value(r.realised_precision) AS realised_precision
   FROM runs r WHERE r.engine_sha256 IS NOT NULL
   GROUP BY ALL
 ), layered AS (
-  SELECT r.engine_sha256, r.case_key, arg_max(r.run_id, (r.valid, r.started_at)) AS run_id,
-    arg_max(r.session_id, (r.valid, r.started_at)) AS session_id, max(r.valid) AS valid
-  FROM runs r WHERE r.run_id IN (SELECT run_id FROM layers)
+  SELECT r.engine_sha256, r.case_key, arg_max(r.run_id, (t.timed, r.valid, r.started_at)) AS run_id,
+    arg_max(r.session_id, (t.timed, r.valid, r.started_at)) AS session_id,
+    arg_max(r.valid, (t.timed, r.valid, r.started_at)) AS valid
+  FROM runs r JOIN (SELECT run_id, count(mean_ns) > 0 AS timed FROM layers GROUP BY run_id) t USING (run_id)
   GROUP BY ALL
 ), medians AS (
   SELECT u.engine_sha256, u.case_key,
@@ -30,7 +31,8 @@ WITH used AS (
   WHERE m.metric = 'output_rel_l2' AND m.value IS NOT NULL
   GROUP BY ALL
 )
-SELECT e.engine_sha256, e.engine_key, e.path, e.size_bytes, e.build_time_s, e.realised_precision, e.fingerprint,
+SELECT e.engine_sha256, e.engine_key, e.path, e.size_bytes, e.build_time_s,
+  coalesce(e.realised_precision, u.realised_precision) AS realised_precision, e.fingerprint,
   e.details::VARCHAR AS details, coalesce(e.model, s.model) AS model, e.model_sha256,
   coalesce(e.backend, s.backend) AS backend, e.tool_version, coalesce(e.device, s.device) AS device,
   e.compute_capability, coalesce(e.precision, s.precision) AS precision, e.shapes::VARCHAR AS shapes,

@@ -1,4 +1,4 @@
--- The newest runs that have layers: of an engine, a run, or a case in a session.
+-- The runs that have layers, of an engine, a run, or a case in a session: those with times first, then the newest.
 SELECT l.run_id::VARCHAR AS run_id, any_value(r.case_key) AS case_key, any_value(r.engine_sha256) AS engine_sha256,
   any_value(r.session_id)::VARCHAR AS session_id, count(*) AS layers
 FROM layers l
@@ -8,4 +8,4 @@ WHERE ($engine IS NULL OR r.engine_sha256 = $engine)
   AND ($session IS NULL OR r.session_id = $session::UUID)
   AND ($case IS NULL OR r.case_key = $case)
 GROUP BY l.run_id
-ORDER BY l.run_id DESC
+ORDER BY count(l.mean_ns) = 0, l.run_id DESC

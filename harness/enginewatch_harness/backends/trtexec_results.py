@@ -21,7 +21,6 @@ from enginewatch_harness.parse.trtexec_json import Times, latency_samples, parse
 from enginewatch_harness.parse.trtexec_layers import (
     Layer,
     fingerprint,
-    layers_table,
     parse_layers,
     realised_precision,
 )
@@ -71,13 +70,11 @@ def measurement(outcome: Outcome, engine: EngineRecord | None, t0_ns: int) -> Me
         t0_ns: Origin of the run's times.
     """
     log, times = outcome.log, outcome.times
-    tables = {"latency_samples": latency_samples(times, offset_ns=outcome.offset_ns - t0_ns)}
-    if outcome.layers:
-        tables["layers"] = layers_table(None, outcome.layers)
     start_ns = outcome.offset_ns + round(float(times.start_h2d_ms.min()) * 1e6)
     built_as = engine.realised_precision if engine else None
     return Measurement(
-        tables=tables,
+        # Layers come from the profile, with their times, once for each engine.
+        tables={"latency_samples": latency_samples(times, offset_ns=outcome.offset_ns - t0_ns)},
         window_ns=(start_ns, start_ns + round(times.walltime_s * 1e9)),
         metrics=(_load_time(log), *_told(log)),
         reasons=(
