@@ -5,11 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from enginewatch_db.errors import BackendError, NotAvailableError
+from enginewatch_db.errors import BackendError, MeasurementError, NotAvailableError
 from enginewatch_harness import nsys as package
 from enginewatch_harness.commands.engine_tables import print_table
 from enginewatch_harness.commands.options import json_option
@@ -20,11 +21,13 @@ from enginewatch_harness.nsys.find import find_nsys
 from enginewatch_harness.nsys.rules import hints
 from enginewatch_harness.nsys.scrub import Scrubber, local_words, private_words, scrub_report
 from enginewatch_harness.nsys.sqlite import open_report, read_recording
+from enginewatch_harness.nsys.stats_csv import Value, parse_stats
 from enginewatch_harness.nsys.summary import summarize
 from enginewatch_harness.process import run_tool
 
 _EXPORT_TIMEOUT_S = 600.0
 _REPORTS = (".nsys-rep", ".qdrep")
+_STATS = (".csv", ".txt")
 _MOST_CALLS = 12
 FIRST_TO_GO = ("pageable", "block", "max µs", "grid", "from ms", "MiB", "layer", "median µs")
 
@@ -51,11 +54,38 @@ def nsys() -> None:
 def summarize_(file: Path, inferences: int | None, top: int, *, as_json: bool) -> None:
     """Print kernels, copies, launches and idle times of FILE, an .nsys-rep or its SQLite export.
 
+    A .csv or .txt file is taken as output of `nsys stats --format csv`: its tables are printed, in ns and bytes.
+
     \b
     Example:
       enginewatch nsys summarize report.sqlite --json
     """
-    _summarize(file, inferences, top, machine=as_json)
+    if file.suffix in _STATS:
+        _print_stats(file, top, machine=as_json)
+    else:
+        _summarize(file, inferences, top, machine=as_json)
+
+
+def _print_stats(file: Path, top: int, *, machine: bool) -> None:
+    found = parse_stats(file.read_text(encoding="utf-8", errors="replace"))
+    if not any(report.rows or report.skipped for report in found):
+        raise MeasurementError(
+            f"{file} has no table of nsys stats",
+            code="results_damaged",
+            remedy="write it with: nsys stats --format csv --output NAME",
+        )
+    if machine:
+        result_json([asdict(report) for report in found])
+        return
+    for report in found:
+        result(f"{report.name or report.title or file.name}{f': {report.skipped}' if report.skipped else ''}")
+        if report.rows:
+            columns = {key: [_cell(row[key]) for row in report.rows[:top]] for key in report.rows[0]}
+            print_table(columns, first_to_go=("stddev_ns", "stddev_bytes", "blockxyz", "gridxyz"))
+
+
+def _cell(value: Value) -> str:
+    return "–" if value is None else f"{value:.10g}" if isinstance(value, float) else value
 
 
 def _summarize(file: Path, inferences: int | None, top: int, *, machine: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from enginewatch_db.errors import BackendError, NotAvailableError
+from enginewatch_db.errors import BackendError, MeasurementError, NotAvailableError
 from enginewatch_harness.cli import enginewatch
 
 
@@ -75,3 +75,16 @@ def test_nothing_on_the_gpu(export):
 def test_the_folder_holds_the_scripts():
     folder = Path(run("reports").stdout.strip())
     assert {path.name for path in folder.glob("*.py")} == {"enginewatch_gpu_idle.py", "enginewatch_kernel_sum.py"}
+
+
+def test_the_tools_own_tables_are_read(tmp_path):
+    file = Path(__file__).parents[2] / "data" / "harness" / "nsys" / "console_2022.4_usec.txt"
+    kernels, _, ranges = json.loads(run("summarize", file, "--json").stdout)
+    assert kernels["rows"][0]["total_time_ns"] == 5_300_000
+    assert ranges["skipped"]
+    found = run("summarize", file).stdout
+    assert "cuda_gpu_kern_sum" in found
+    assert "5300000" in found
+    (tmp_path / "x.csv").write_text("nothing")
+    with pytest.raises(MeasurementError, match="has no table of nsys stats"):
+        run("summarize", tmp_path / "x.csv")
