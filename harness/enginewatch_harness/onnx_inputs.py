@@ -1,10 +1,15 @@
-"""Read the input names and dimensions of an ONNX file."""
+"""Read the names, dimensions and types of an ONNX file's inputs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from enginewatch_db.errors import BackendError
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def read_inputs(path: Path) -> dict[str, tuple[int | str, ...]]:
@@ -13,6 +18,34 @@ def read_inputs(path: Path) -> dict[str, tuple[int | str, ...]]:
     Raises:
         BackendError: ``model_missing`` or ``model_corrupt``, with the reader's own reason.
     """
+    found = {
+        value.name: tuple(
+            dimension.dim_value if dimension.HasField("dim_value") else dimension.dim_param or "?"
+            for dimension in value.type.tensor_type.shape.dim
+        )
+        for value in _inputs(path)
+    }
+    if not found:
+        raise BackendError(f"{path} declares no input", code="model_corrupt", remedy="export it again")
+    return found
+
+
+def input_dtypes(path: Path) -> dict[str, str]:
+    """Return input → name of its NumPy type, as the ONNX file declares it.
+
+    Raises:
+        BackendError: ``model_missing`` or ``model_corrupt``.
+    """
+    import onnx
+
+    return {
+        value.name: str(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+        for value in _inputs(path)
+    }
+
+
+def _inputs(path: Path) -> Iterator[onnx.ValueInfoProto]:
+    """Yield the graph's inputs that are no weights."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -27,14 +60,4 @@ def read_inputs(path: Path) -> dict[str, tuple[int | str, ...]]:
             remedy="export it again, and check it with `python -m onnx.checker`",
         ) from error
     weights = {tensor.name for tensor in model.graph.initializer}
-    found = {
-        value.name: tuple(
-            dimension.dim_value if dimension.HasField("dim_value") else dimension.dim_param or "?"
-            for dimension in value.type.tensor_type.shape.dim
-        )
-        for value in model.graph.input
-        if value.name not in weights
-    }
-    if not found:
-        raise BackendError(f"{path} declares no input", code="model_corrupt", remedy="export it again")
-    return found
+    yield from (value for value in model.graph.input if value.name not in weights)

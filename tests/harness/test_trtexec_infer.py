@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enginewatch_db.errors import BackendError
-from enginewatch_harness.backends.trtexec_infer import input_dtypes, raw_input
+from enginewatch_harness.backends.trtexec_infer import raw_input
+from enginewatch_harness.onnx_inputs import input_dtypes
 
 
 @given(st.lists(st.floats(-1000, 1000, width=16), min_size=1, max_size=8), st.sampled_from(["float16", "float32"]))

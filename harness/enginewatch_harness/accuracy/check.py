@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from enginewatch_db.errors import BackendError, EnginewatchError, MeasurementError
+from enginewatch_db.errors import BackendError, EnginewatchError
 from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import EngineRecord
-from enginewatch_harness.accuracy.compare import absent_accuracy, accuracy_metrics, not_finite
+from enginewatch_harness.accuracy.compare import absent_accuracy, accuracy_metrics, not_finite, refuse_not_finite
 from enginewatch_harness.accuracy.reference import Reference, reference_of
 from enginewatch_harness.backends.base import Context, Infers, Job
 from enginewatch_harness.input_data import Arrays
@@ -59,12 +59,7 @@ def _compare(job: Job, reference: Reference, found: list[Arrays]) -> tuple[Metri
     outputs = [_plain(answer[name]) for _, answer in pairs for name in names]
     if bad := not_finite(labels, wanted):
         return absent_accuracy(f"the fp32 reference itself is not finite ({bad[0]})")
-    if bad := not_finite(labels, outputs):
-        raise MeasurementError(
-            f"{job.case_key}: the output is not finite ({'; '.join(bad)})",
-            code="output_not_finite",
-            remedy="check the precision and the weights",
-        )
+    refuse_not_finite(job.case_key, labels, outputs)
     return accuracy_metrics(outputs, wanted)
 
 

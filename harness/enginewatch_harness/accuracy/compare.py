@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from enginewatch_db.errors import MeasurementError
 from enginewatch_db.metrics import MetricValue
 
 ACCURACY_METRICS = ("output_rel_l2", "output_max_abs", "output_cosine", "output_top1_agreement_pct")
@@ -69,6 +70,20 @@ def not_finite(names: Sequence[str], outputs: Sequence[NDArray[Any]]) -> list[st
             if bad:
                 found.append(f"{name}: {bad} of {values.size} values")
     return found
+
+
+def refuse_not_finite(case_key: str, names: Sequence[str], outputs: Sequence[NDArray[Any]]) -> None:
+    """Check outputs for NaN and infinity.
+
+    Raises:
+        MeasurementError: ``output_not_finite``, with the outputs and how many of their values.
+    """
+    if bad := not_finite(names, outputs):
+        raise MeasurementError(
+            f"{case_key}: the output is not finite ({'; '.join(bad)})",
+            code="output_not_finite",
+            remedy="check the precision and the weights",
+        )
 
 
 def _flatten(arrays: Sequence[NDArray[Any]], numeric: Sequence[bool]) -> NDArray[np.float64]:

@@ -8,20 +8,17 @@ import os
 import shlex
 import tempfile
 import time
-from array import array
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from enginewatch_db.errors import BackendError, MeasurementError
+from enginewatch_db.errors import BackendError
 from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import EngineRecord, Json, Phase
-from enginewatch_db.tables import conform
-from enginewatch_harness.accuracy.compare import not_finite
+from enginewatch_harness.accuracy.compare import refuse_not_finite
 from enginewatch_harness.backends.base import Availability, Context, Job, Measurement, Profiled
 from enginewatch_harness.backends.cuda_device import first_gpu
 from enginewatch_harness.backends.ort_convert import Conversion, calibration_of, convert, load_model
@@ -29,7 +26,7 @@ from enginewatch_harness.backends.ort_errors import translated
 from enginewatch_harness.backends.ort_gpu import CudaTimer, GpuInference, make_timer, placement
 from enginewatch_harness.backends.ort_graph import read_graph
 from enginewatch_harness.backends.ort_inputs import index_bounds, input_specs, make_inputs, resolve_shapes
-from enginewatch_harness.backends.ort_loop import Window, delayed, measure, warm_up
+from enginewatch_harness.backends.ort_loop import Window, delayed, measure, samples_table, warm_up
 from enginewatch_harness.backends.ort_options import (
     CPU_PROVIDER,
     CUDA_PROVIDER,
@@ -183,16 +180,10 @@ class OnnxRuntimeBackend:
             window = _timed(infer, job, options, context)
             context.enter(Phase.DRAIN)
             outputs = [value.numpy() for value in binding.get_outputs()]
-        bad = not_finite([item.name for item in session.get_outputs()], outputs)
-        if bad:
-            raise MeasurementError(
-                f"{job.case_key}: the output is not finite ({'; '.join(bad)})",
-                code="output_not_finite",
-                remedy="check the precision and the weights",
-            )
+        refuse_not_finite(job.case_key, [item.name for item in session.get_outputs()], outputs)
         load_time = MetricValue(metric="load_time_s", value=load_time_s)
         return Measurement(
-            tables={"latency_samples": _samples(window, infer.gpu_ns, context.t0_ns)},
+            tables={"latency_samples": samples_table(window, infer.gpu_ns, context.t0_ns)},
             window_ns=(window.start_ns, window.end_ns),
             metrics=(load_time,),
             realised_precision=_realised(engine, path),
@@ -305,16 +296,6 @@ def _timed(infer: GpuInference, job: Job, options: OrtOptions, context: Context)
         report=context.progress,
         after=infer.keep,
     )
-
-
-def _samples(window: Window, gpu_ns: array[int], t0_ns: int) -> pa.Table:
-    columns: dict[str, Any] = {
-        "start_ns": np.frombuffer(window.starts, np.int64) - t0_ns,
-        "latency_ns": np.frombuffer(window.latencies, np.int64),
-    }
-    if len(gpu_ns) == len(window.latencies):
-        columns["gpu_ns"] = np.frombuffer(gpu_ns, np.int64)
-    return conform("latency_samples", pa.table(columns))
 
 
 def _realised(engine: EngineRecord | None, path: Path) -> str | None:

@@ -8,6 +8,14 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from enginewatch_db.tables import conform
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 REPORT_INTERVAL_NS = 250_000_000
 """Between progress reports. One report costs 0.2 to 0.4 ms between two samples and moves the next one by under 1 %."""
@@ -72,7 +80,7 @@ def measure(
     duration_ns = round(duration_s * 1e9)
     capacity = min(_MAX_CAPACITY, max(_MIN_CAPACITY, int(duration_ns / max(expected_ns, 1) * _SPARE)))
     starts, latencies = array("q", bytes(8 * capacity)), array("q", bytes(8 * capacity))
-    with _collector_paused():
+    with collector_paused():
         start, end, count = _loop(infer, duration_ns, starts, latencies, report, after or _nothing)
     del starts[count:], latencies[count:]
     return Window(start_ns=start, end_ns=end, starts=starts, latencies=latencies)
@@ -118,7 +126,7 @@ def _recent_median_ms(latencies: array[int], count: int) -> float:
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Keep Python's garbage collector out of the window."""
     was_on = gc.isenabled()
     gc.collect()
@@ -128,3 +136,22 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def samples_table(window: Window, gpu_ns: array[int], t0_ns: int) -> pa.Table:
+    """Return the table of latency samples (``tables.LATENCY_SAMPLES``); times of the GPU where it was timed.
+
+    Args:
+        window: The timed inferences.
+        gpu_ns: GPU time of each; another number of them than inferences: none.
+        t0_ns: Origin of the run's times.
+    """
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {
+        "start_ns": np.frombuffer(window.starts, np.int64) - t0_ns,
+        "latency_ns": np.frombuffer(window.latencies, np.int64),
+    }
+    if len(gpu_ns) == len(window.latencies):
+        columns["gpu_ns"] = np.frombuffer(gpu_ns, np.int64)
+    return conform("latency_samples", pa.table(columns))

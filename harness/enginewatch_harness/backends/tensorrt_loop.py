@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import time
 from array import array
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
+
+from enginewatch_harness.backends.ort_loop import collector_paused
 
 REPORT_INTERVAL_NS = 250_000_000
 
@@ -60,7 +60,7 @@ def run_timed(
     """
     now = time.monotonic_ns
     starts, latencies, gpu, h2d, d2h = (array("q") for _ in range(5))
-    with _collector_paused():
+    with collector_paused():
         start = end = now()
         deadline, next_report = start + round(duration_s * 1e9), start + REPORT_INTERVAL_NS
         while end < deadline or not starts:
@@ -102,18 +102,5 @@ def burst_size(gpu_ns: float) -> int:
 
 def run_bursts(burst: Callable[[int], int], *, size: int, bursts: int) -> list[float]:
     """Return GPU time per inference in ns, from bursts of ``size`` back to back; ``burst`` returns the ns of one."""
-    with _collector_paused():
+    with collector_paused():
         return [burst(size) / size for _ in range(bursts)]
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keep Python's garbage collector out of the window."""
-    was_on = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -11,12 +11,11 @@ from statistics import median
 import numpy as np
 import pyarrow as pa
 
-from enginewatch_db.errors import MeasurementError
 from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import EngineRecord, Json, Phase
 from enginewatch_db.tables import conform
 from enginewatch_db.validity import Reason
-from enginewatch_harness.accuracy.compare import not_finite
+from enginewatch_harness.accuracy.compare import refuse_not_finite
 from enginewatch_harness.backends.base import Context, Job, Measurement
 from enginewatch_harness.backends.ort_loop import warm_up
 from enginewatch_harness.backends.tensorrt_loop import SHORT_NS, Timings, burst_size, run_bursts, run_timed
@@ -143,13 +142,7 @@ def _gpu_time(query: Query, timed: Timings) -> tuple[Sequence[MetricValue], tupl
 
 def _check_outputs(runner: Runner, job: Job) -> None:
     outputs = runner.outputs()
-    bad = not_finite(list(outputs), list(outputs.values()))
-    if bad:
-        raise MeasurementError(
-            f"{job.case_key}: the output is not finite ({'; '.join(bad)})",
-            code="output_not_finite",
-            remedy="check the precision and the weights",
-        )
+    refuse_not_finite(job.case_key, list(outputs), list(outputs.values()))
 
 
 def _first_metrics(first_ms: float, cache: RuntimeCache | None) -> tuple[MetricValue, MetricValue]:

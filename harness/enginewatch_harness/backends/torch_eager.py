@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from enginewatch_db.errors import BackendError, MeasurementError
+from enginewatch_db.errors import BackendError
 from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import EngineRecord, Json, Phase
 from enginewatch_db.validity import Reason
-from enginewatch_harness.accuracy.compare import not_finite
+from enginewatch_harness.accuracy.compare import refuse_not_finite
 from enginewatch_harness.backends import torch_find, torch_run
 from enginewatch_harness.backends.base import Availability, Context, Job, Measurement, Profiled
-from enginewatch_harness.backends.ort_loop import Window, delayed, measure, warm_up
+from enginewatch_harness.backends.ort_loop import Window, delayed, measure, samples_table, warm_up
 from enginewatch_harness.backends.torch_errors import translated
 from enginewatch_harness.backends.torch_models import LoadedModel, load
 from enginewatch_harness.backends.torch_options import DEVICES, DTYPES, TorchOptions, check_precision, parse_options
@@ -121,7 +121,7 @@ class TorchBackend:
             window, infer = _timed(ready, job, context)
             context.enter(Phase.DRAIN)
             outputs = torch_run.to_arrays(ready.torch, infer.result, ready.model.outputs)
-            _refuse_nonsense(job, outputs)
+            refuse_not_finite(job.case_key, list(outputs), list(outputs.values()))
             return self._measured(job, ready, window, infer, load_time_s, context)
 
     def _measured(
@@ -136,7 +136,7 @@ class TorchBackend:
         torch, options = ready.torch, ready.options
         gpu = ready.device == "cuda"
         return Measurement(
-            tables={"latency_samples": torch_run.samples(window, infer.gpu_ns, context.t0_ns)},
+            tables={"latency_samples": samples_table(window, infer.gpu_ns, context.t0_ns)},
             window_ns=(window.start_ns, window.end_ns),
             metrics=(MetricValue(metric="load_time_s", value=load_time_s), *ready.metrics),
             reasons=tuple(ready.reasons),
@@ -291,16 +291,6 @@ def _timed(ready: Ready, job: Job, context: Context) -> tuple[Window, torch_run.
     if again:
         ready.reasons.append(Reason(code="compiled_again", detail=f"{again} graphs"))
     return window, infer
-
-
-def _refuse_nonsense(job: Job, outputs: dict[str, NDArray[Any]]) -> None:
-    bad = not_finite(list(outputs), list(outputs.values()))
-    if bad:
-        raise MeasurementError(
-            f"{job.case_key}: the output is not finite ({'; '.join(bad)})",
-            code="output_not_finite",
-            remedy="check the precision and the weights",
-        )
 
 
 def _realised(torch: Any, ready: Ready, precision: str) -> str | None:  # noqa: ANN401

@@ -9,12 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from enginewatch_db.errors import NotAvailableError
-from enginewatch_db.tables import conform
-from enginewatch_harness.backends.ort_loop import Window
 from enginewatch_harness.backends.torch_options import DTYPES, TorchOptions
 
 
@@ -120,14 +117,3 @@ class Inference:
         """Read the events of the last inference: outside its time, since reading costs microseconds."""
         if self.events is not None:
             self.gpu_ns.append(round(self.events[0].elapsed_time(self.events[1]) * 1e6))
-
-
-def samples(window: Window, gpu_ns: array[int], t0_ns: int) -> pa.Table:
-    """Return the table of latency samples; times of the GPU where it was timed."""
-    columns: dict[str, Any] = {
-        "start_ns": np.frombuffer(window.starts, np.int64) - t0_ns,
-        "latency_ns": np.frombuffer(window.latencies, np.int64),
-    }
-    if len(gpu_ns) == len(window.latencies):
-        columns["gpu_ns"] = np.frombuffer(gpu_ns, np.int64)
-    return conform("latency_samples", pa.table(columns))

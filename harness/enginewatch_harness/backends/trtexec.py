@@ -26,7 +26,7 @@ from enginewatch_harness.backends.trtexec_command import (
     weakly_typed,
 )
 from enginewatch_harness.backends.trtexec_find import find_tool, gpu_name, plan_version
-from enginewatch_harness.backends.trtexec_infer import input_dtypes, raw_input
+from enginewatch_harness.backends.trtexec_infer import raw_input
 from enginewatch_harness.backends.trtexec_options import TrtexecOptions, parse_options
 from enginewatch_harness.backends.trtexec_results import (
     Outcome,
@@ -44,7 +44,7 @@ from enginewatch_harness.graph_precision import (
     parse_calibration,
     prepare_graph,
 )
-from enginewatch_harness.onnx_inputs import read_inputs
+from enginewatch_harness.onnx_inputs import input_dtypes, read_inputs
 from enginewatch_harness.parse.trtexec_json import Profile, parse_profile
 from enginewatch_harness.parse.trtexec_layers import layers_table, realised_precision
 from enginewatch_harness.parse.trtexec_lines import decode

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,33 +11,6 @@ from enginewatch_db.errors import BackendError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-def input_dtypes(path: Path) -> dict[str, str]:
-    """Return input → name of its NumPy type, as the ONNX file declares it.
-
-    Raises:
-        BackendError: ``model_missing`` or ``model_corrupt``.
-    """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except FileNotFoundError as error:
-        raise BackendError(f"there is no model file {path}", code="model_missing") from error
-    except (DecodeError, OSError, ValueError) as error:
-        raise BackendError(
-            f"{path} is not a readable ONNX file, so the types of its inputs are unknown",
-            code="model_corrupt",
-            remedy="name the ONNX file as the model of the plan",
-        ) from error
-    weights = {tensor.name for tensor in model.graph.initializer}
-    return {
-        value.name: str(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
-        for value in model.graph.input
-        if value.name not in weights
-    }
 
 
 def raw_input(values: NDArray[np.generic], dtype: str | None, *, narrow: bool) -> bytes:
