@@ -17,14 +17,12 @@ from enginewatch_harness.backends.trtexec_command import (
     precision_flags,
     precisions,
     profile_command,
-    profile_range,
     run_command,
-    shapes_spec,
-    tuned_for,
 )
 from enginewatch_harness.backends.trtexec_find import listed_flags
 from enginewatch_harness.backends.trtexec_flags import FLAGS
 from enginewatch_harness.backends.trtexec_options import TrtexecOptions, parse_options
+from enginewatch_harness.backends.trtexec_shapes import profile_range, shapes_spec, tuned_for
 
 T8, T10, T11 = (Tool(path="/opt/trtexec", version=version) for version in ("8.6.0", "10.16.1", "11.1.0"))
 SHAPES = {"input": (8, 3, 224, 224)}

@@ -15,18 +15,23 @@ from enginewatch_harness.backends.base import Availability, Context, Job, Measur
 from enginewatch_harness.backends.trtexec_command import (
     Tool,
     build_command,
-    in_graph,
     infer_command,
     precision_flags,
     precisions,
     profile_command,
     run_command,
     trace_command,
-    tuned_for,
-    weakly_typed,
 )
 from enginewatch_harness.backends.trtexec_find import find_tool, gpu_name, plan_version
 from enginewatch_harness.backends.trtexec_infer import raw_input
+from enginewatch_harness.backends.trtexec_model import (
+    dynamic_shapes,
+    engine_file,
+    identity_of_graph,
+    model_of,
+    profile_shapes_of,
+    work_folder,
+)
 from enginewatch_harness.backends.trtexec_options import TrtexecOptions, parse_options
 from enginewatch_harness.backends.trtexec_results import (
     Outcome,
@@ -36,13 +41,6 @@ from enginewatch_harness.backends.trtexec_results import (
     read_optional,
     read_times,
     time_base,
-)
-from enginewatch_harness.graph_precision import (
-    Calibration,
-    GraphModel,
-    graph_identity,
-    parse_calibration,
-    prepare_graph,
 )
 from enginewatch_harness.onnx_inputs import input_dtypes, read_inputs
 from enginewatch_harness.parse.trtexec_json import Profile, parse_profile
@@ -59,9 +57,6 @@ if TYPE_CHECKING:
 
 _RUN_MARGIN_S = 600.0
 """What starting, loading, reporting and the profile may take beside the measurement itself."""
-
-
-_ENGINES = (".engine", ".plan", ".trt")
 
 
 class TrtexecBackend:
@@ -86,13 +81,13 @@ class TrtexecBackend:
         """
         options = parse_options(job.options)
         return {
-            "shapes": {name: list(dims) for name, dims in sorted(_tuned_for(job, options).items())},
+            "shapes": {name: list(dims) for name, dims in sorted(profile_shapes_of(job, options).items())},
             "max_batch": options.max_batch,
             "optimization_level": options.optimization_level,
             "workspace_mib": options.workspace_mib,
             "timing_cache": options.timing_cache is not None,
             **options.building(),
-            **_graph_identity(job, options),
+            **identity_of_graph(job, options),
         }
 
     def build(self, job: Job, target: Path, context: Context) -> EngineRecord:
@@ -109,8 +104,8 @@ class TrtexecBackend:
         tool = find_tool(options.trtexec)
         # Refuses an impossible precision before anything is converted.
         precision_flags(tool, job.precision, options.precision_by)
-        work_dir = _folder(context)
-        graph = _model(job, tool, options, context)
+        work_dir = work_folder(context)
+        graph = model_of(job, tool, options, context)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp").absolute()
         layers = work_dir / "trtexec-build.layers.json"
         command = build_command(
@@ -119,7 +114,7 @@ class TrtexecBackend:
             model=graph.path.absolute(),
             engine=temporary,
             precision=job.precision,
-            shapes=_dynamic_shapes(job),
+            shapes=dynamic_shapes(job),
             layers=layers,
             declared=read_inputs(job.model_path),
         )
@@ -160,14 +155,14 @@ class TrtexecBackend:
         """
         options = _options(job)
         tool = find_tool(options.trtexec)
-        path = _engine_file(engine_path or job.model_path)
-        work_dir = _folder(context)
+        path = engine_file(engine_path or job.model_path)
+        work_dir = work_folder(context)
         times_path, layers_path = work_dir / "trtexec.times.json", work_dir / "trtexec.layers.json"
         command = run_command(
             tool,
             options,
             engine=path,
-            shapes=_dynamic_shapes(job),
+            shapes=dynamic_shapes(job),
             warmup_s=job.warmup_s,
             duration_s=job.duration_s,
             times=times_path,
@@ -202,8 +197,8 @@ class TrtexecBackend:
             BackendError: With the code that the tool's own words stand for; ``no_samples``.
         """
         options = _options(job)
-        work_dir = _folder(context)
-        path = _engine_file(engine_path or job.model_path)
+        work_dir = work_folder(context)
+        path = engine_file(engine_path or job.model_path)
         found = _profile(find_tool(options.trtexec), options, job, path, work_dir)
         layers = read_layers(work_dir / "trtexec-profile.layers.json")
         return Profiled(
@@ -219,9 +214,9 @@ class TrtexecBackend:
             BackendError: trtexec or the engine is not there.
         """
         options = _options(job)
-        path = _engine_file(engine_path or job.model_path)
+        path = engine_file(engine_path or job.model_path)
         tool = find_tool(options.trtexec)
-        shapes = _dynamic_shapes(job)
+        shapes = dynamic_shapes(job)
         return trace_command(tool, options, engine=path.absolute(), shapes=shapes, inferences=inferences)
 
     def infer(
@@ -239,8 +234,8 @@ class TrtexecBackend:
         """
         options = _options(job)
         tool = find_tool(options.trtexec)
-        work_dir = _folder(context)
-        path = _engine_file(engine_path or job.model_path)
+        work_dir = work_folder(context)
+        path = engine_file(engine_path or job.model_path)
         stored = (engine.details.get("model") or {}).get("inputs") if engine else None
         dtypes = stored or input_dtypes(job.model_path)
         files: dict[str, str] = {}
@@ -249,7 +244,7 @@ class TrtexecBackend:
             (work_dir / files[name]).write_bytes(raw_input(values, dtypes.get(name), narrow=_narrow(tool)))
         output = work_dir / "trtexec-infer.output.json"
         command = infer_command(
-            tool, options, engine=path, shapes=_dynamic_shapes(job), inputs=files, output=Path(output.name)
+            tool, options, engine=path, shapes=dynamic_shapes(job), inputs=files, output=Path(output.name)
         )
         result = _run(command, work_dir, "trtexec-infer", _RUN_MARGIN_S, (output,))
         log = parse_log(result.stdout, result.stderr)
@@ -300,32 +295,6 @@ def _judged(log: TrtexecLog, result: ToolResult, what: str, tool: Tool, engine: 
         raise BackendError(message, code=error.code, remedy=error.remedy) from error
 
 
-def _graph_identity(job: Job, options: TrtexecOptions) -> Json:
-    """Return what the graph depends on, where the precision goes into it."""
-    try:
-        tool = find_tool(options.trtexec)
-    except NotAvailableError:
-        return {}
-    if not in_graph(tool, job.precision, options.precision_by):
-        return {}
-    typed = "flags and graph" if weakly_typed(tool, options.precision_by) else "graph"
-    calibration = _calibration(job, tool, options)
-    rest = {"quantize_rest": options.quantize_rest} if typed != "graph" else {}
-    return {"precision_by": typed, **rest, **graph_identity(job.precision, calibration, job.shapes)}
-
-
-def _calibration(job: Job, tool: Tool, options: TrtexecOptions) -> Calibration:
-    """Return how the graph is quantised; a weakly typed builder chooses the rest itself, from an fp32 graph."""
-    found = parse_calibration(job.options)
-    return dataclasses.replace(found, rest="fp32") if weakly_typed(tool, options.precision_by) else found
-
-
-def _tuned_for(job: Job, options: TrtexecOptions) -> dict[str, tuple[int, ...]]:
-    if options.opt_batch is None or job.model_path.suffix in _ENGINES:
-        return job.shapes
-    return tuned_for(job.shapes, options, read_inputs(job.model_path))
-
-
 def _run(command: list[str], work_dir: Path, prefix: str, timeout_s: float, exports: tuple[Path, ...]) -> ToolResult:
     for export in exports:  # a file of an earlier run stays when the tool fails before it writes
         export.unlink(missing_ok=True)
@@ -347,50 +316,10 @@ def _absolute(path: str | None) -> str | None:
     return None if path is None else str(Path(path).absolute())
 
 
-def _folder(context: Context) -> Path:
-    folder = context.work_dir.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _model(job: Job, tool: Tool, options: TrtexecOptions, context: Context) -> GraphModel:
-    """Return the model to build from: the file as given, or with its precision put into the graph."""
-    if not job.model_path.is_file():
-        raise BackendError(
-            f"{job.model_path} does not exist", code="model_missing", remedy="check the model's path in the plan"
-        )
-    return prepare_graph(
-        job.model_path,
-        job.precision if in_graph(tool, job.precision, options.precision_by) else "fp32",
-        shapes=job.shapes,
-        calibration=_calibration(job, tool, options),
-        cache_dir=context.cache_dir,
-        work_dir=_folder(context),
-    )
-
-
-def _dynamic_shapes(job: Job) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of inputs with an open dimension; trtexec refuses shapes for a static model."""
-    if job.model_path.suffix in _ENGINES:
-        return dict(job.shapes)
-    declared = read_inputs(job.model_path)
-    return {
-        name: dims
-        for name, dims in job.shapes.items()
-        if any(not isinstance(dim, int) for dim in declared.get(name, ()))
-    }
-
-
-def _engine_file(path: Path) -> Path:
-    if not path.is_file():
-        raise BackendError(f"the engine {path} does not exist", code="model_missing", remedy="build it again")
-    return path.absolute()
-
-
 def _profile(tool: Tool, options: TrtexecOptions, job: Job, engine: Path, work_dir: Path) -> Profile:
     profile_path, layers_path = work_dir / "trtexec-profile.json", work_dir / "trtexec-profile.layers.json"
     command = profile_command(
-        tool, options, engine=engine, shapes=_dynamic_shapes(job), profile=profile_path, layers=layers_path
+        tool, options, engine=engine, shapes=dynamic_shapes(job), profile=profile_path, layers=layers_path
     )
     result = _run(command, work_dir, "trtexec-profile", _RUN_MARGIN_S, (profile_path, layers_path))
     log = parse_log(result.stdout, result.stderr)

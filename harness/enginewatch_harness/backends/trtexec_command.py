@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from enginewatch_db.errors import BackendError, PlanError
+from enginewatch_db.errors import BackendError
 from enginewatch_harness.backends.trtexec_flags import Tool as Tool
 from enginewatch_harness.backends.trtexec_flags import require
-from enginewatch_harness.backends.trtexec_options import Shapes, TrtexecOptions
+from enginewatch_harness.backends.trtexec_options import TrtexecOptions
+from enginewatch_harness.backends.trtexec_shapes import Declared, inference_shapes, profile_shapes, quoted
 
 PERCENTILES = (50, 90, 95, 99)
 _MIN_ITERATIONS = 20
@@ -25,8 +26,6 @@ _BY_FLAG = ("fp16", "bf16", "int8", "fp8", "int4", "best")
 _IN_GRAPH = ("fp16", "bf16", "int8", "fp8", "int4", "fp4")
 _QUANTISED = ("int8", "fp8", "int4")
 _AS_GIVEN = ("fp32", "tf32")
-
-Declared = Mapping[str, tuple[int | str, ...]]
 
 
 def precisions(tool: Tool, precision_by: str = "auto") -> tuple[str, ...]:
@@ -95,26 +94,6 @@ def precision_flags(tool: Tool, precision: str, precision_by: str = "auto", rest
     return (f"--{precision}", "--fp16") if half else (f"--{precision}",)
 
 
-def shapes_spec(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Return shapes as trtexec spells them: ``input:8x3x224x224``; a name with a colon is put in single quotes."""
-    return ",".join(f"{quoted(name)}:{'x'.join(str(dim) for dim in dims)}" for name, dims in sorted(shapes.items()))
-
-
-def quoted(name: str) -> str:
-    """Return an input's name as a specification spells it.
-
-    Raises:
-        BackendError: ``shape_outside_profile``: trtexec cannot spell it.
-    """
-    if "," in name or "'" in name:
-        raise BackendError(
-            f"trtexec cannot take the input name {name!r}: commas and quotes part its lists",
-            code="shape_outside_profile",
-            remedy="rename the input when the model is exported, or use the backend tensorrt",
-        )
-    return f"'{name}'" if ":" in name else name
-
-
 def build_command(
     tool: Tool,
     options: TrtexecOptions,
@@ -150,7 +129,7 @@ def build_command(
         "--profilingVerbosity=detailed",
         f"--exportLayerInfo={layers}",
         *precision_flags(tool, precision, options.precision_by, options.quantize_rest),
-        *_profile_shapes(shapes, options, declared),
+        *profile_shapes(shapes, options, declared),
         *_builder_flags(tool, options),
         *_memory_pools(tool, options),
         f"--device={options.device}",
@@ -204,70 +183,6 @@ def _memory_pools(tool: Tool, options: TrtexecOptions) -> list[str]:
     return [f"--memPoolSize={','.join(pools)}"] if pools else []
 
 
-def tuned_for(
-    shapes: Mapping[str, tuple[int, ...]], options: TrtexecOptions, declared: Declared | None = None
-) -> Shapes:
-    """Return the shapes that the optimisation profile is tuned for: the case's, or those of ``opt_batch``."""
-    if options.opt_batch is None:
-        return dict(shapes)
-    return {
-        name: (options.opt_batch, *dims[1:]) if dims and _open_batch(name, declared) else dims
-        for name, dims in shapes.items()
-    }
-
-
-def _open_batch(name: str, declared: Declared | None) -> bool:
-    return declared is None or not isinstance((declared.get(name) or ("?",))[0], int)
-
-
-def profile_range(
-    shapes: Mapping[str, tuple[int, ...]], options: TrtexecOptions, declared: Declared | None = None
-) -> tuple[Shapes, Shapes]:
-    """Return the smallest and the largest shapes of the optimisation profile.
-
-    Raises:
-        PlanError: ``min_shapes`` or ``max_shapes`` name no dynamic input, or do not enclose the case's shapes.
-    """
-    low, high = dict(shapes), dict(shapes)
-    for name, dims in shapes.items():
-        if options.max_batch is not None and dims and _open_batch(name, declared):
-            low[name] = (1, *dims[1:])
-            # One engine for all batches has one range, whichever case builds it.
-            batch = options.max_batch if options.opt_batch is not None else max(options.max_batch, dims[0])
-            high[name] = (batch, *dims[1:])
-    for key, given, target in (("min_shapes", options.min_shapes, low), ("max_shapes", options.max_shapes, high)):
-        for name, dims in given.items():
-            if name not in shapes:
-                raise PlanError(
-                    f"option {key} names {name!r}, which is no dynamic input of the model",
-                    remedy=f"it has {', '.join(sorted(shapes)) or 'none'}",
-                )
-            target[name] = dims
-    for name, dims in shapes.items():
-        smallest, largest = low[name], high[name]
-        if not len(smallest) == len(dims) == len(largest) or not all(
-            a <= b <= c for a, b, c in zip(smallest, dims, largest, strict=False)
-        ):
-            raise PlanError(
-                f"input {name!r}: the case's shape {dims} is not from {smallest} to {largest}",
-                remedy="correct min_shapes, max_shapes or max_batch in the plan",
-            )
-    return low, high
-
-
-def _profile_shapes(
-    shapes: Mapping[str, tuple[int, ...]], options: TrtexecOptions, declared: Declared | None
-) -> list[str]:
-    low, high = profile_range(shapes, options, declared)
-    if not shapes:
-        return []
-    return [
-        f"--minShapes={shapes_spec(low)}",
-        f"--optShapes={shapes_spec(tuned_for(shapes, options, declared))}",
-        f"--maxShapes={shapes_spec(high)}",
-    ]
-
-
 def run_command(
     tool: Tool,
     options: TrtexecOptions,
@@ -294,7 +209,7 @@ def run_command(
     return [
         tool.path,
         f"--loadEngine={engine}",
-        *_inference_shapes(shapes),
+        *inference_shapes(shapes),
         f"--warmUp={warmup_s * 1000:g}",
         f"--duration={duration_s:g}",
         f"--iterations={_MIN_ITERATIONS}",
@@ -353,7 +268,7 @@ def profile_command(
     return [
         tool.path,
         f"--loadEngine={engine}",
-        *_inference_shapes(shapes),
+        *inference_shapes(shapes),
         f"--duration={_PROFILE_SECONDS}",
         *measuring_flags(tool, cuda_graph=False, spin_wait=False, data_transfers=False),
         *([] if tool.idle("--separateProfileRun") else ["--separateProfileRun"]),
@@ -378,7 +293,7 @@ def trace_command(
     return [
         tool.path,
         f"--loadEngine={engine}",
-        *_inference_shapes(shapes),
+        *inference_shapes(shapes),
         "--warmUp=0",
         f"--duration={_TRACE_SECONDS}",
         f"--iterations={inferences}",
@@ -416,7 +331,7 @@ def infer_command(
     return [
         tool.path,
         f"--loadEngine={engine}",
-        *_inference_shapes(shapes),
+        *inference_shapes(shapes),
         f"--loadInputs={spec}",
         "--iterations=1",
         "--duration=0",
@@ -427,7 +342,3 @@ def infer_command(
         *_plugins(tool, options),
         f"--device={options.device}",
     ]
-
-
-def _inference_shapes(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    return [f"--shapes={shapes_spec(shapes)}"] if shapes else []
