@@ -8,6 +8,7 @@ from typing import Any
 
 from enginewatch_ci.layers.facts import CONVERSIONS, LayerFacts, layer_facts
 from enginewatch_ci.layers.histogram import ConversionCost, PrecisionShare, conversion_cost, precision_histogram
+from enginewatch_ci.layers.overhead import without_profiler
 from enginewatch_ci.layers.roofline import Bound, Roofline, roofline
 from enginewatch_ci.layers.waterfall import LayerDiff, LayerGroup
 from enginewatch_dashboards import format as fmt
@@ -28,7 +29,9 @@ class Profile:
     """All that pages show of an engine's layers.
 
     Attributes:
-        layers: In order of execution.
+        layers: In order of execution, without the profiler's own cost where that can be told.
+        profiled: The same as the profiler timed them.
+        overhead_ns: What was taken out of each layer's time.
         dtypes: What each layer reads and writes, ``in → out``, in the same order.
         shares: What the engine computes in.
         conversions: What it spends on moving and converting data.
@@ -37,6 +40,8 @@ class Profile:
     """
 
     layers: tuple[LayerFacts, ...]
+    profiled: tuple[LayerFacts, ...]
+    overhead_ns: float
     dtypes: tuple[str, ...]
     shares: tuple[PrecisionShare, ...]
     conversions: ConversionCost
@@ -54,18 +59,22 @@ class Profile:
         return sorted((layer for layer in self.layers if layer.time_ns), key=lambda layer: -(layer.time_ns or 0))
 
 
-def profile(rows: Sequence[Mapping[str, Any]], device: str | None) -> Profile:
+def profile(rows: Sequence[Mapping[str, Any]], device: str | None, total_ns: int | None = None) -> Profile:
     """Return what is known of an engine's layers.
 
     Args:
         rows: Rows of the table of layers.
         device: Product that they ran on.
+        total_ns: Time of one inference without a profiler; ``None``: the layers' times stay as they are.
     """
     # The same order as that of the facts, so that both lists can be read side by side.
     ordered = sorted(rows, key=lambda row: (row["layer_idx"] or 0, str(row["name"])))
-    layers = layer_facts(ordered)
+    profiled = layer_facts(ordered)
+    layers, overhead_ns = without_profiler(profiled, total_ns)
     return Profile(
         layers=layers,
+        profiled=profiled,
+        overhead_ns=overhead_ns,
         dtypes=tuple(_in_out(row) for row in ordered),
         shares=precision_histogram(layers),
         conversions=conversion_cost(layers),

@@ -36,21 +36,29 @@ KEPT = 64
 
 
 @st.cache_resource(show_spinner=False, max_entries=KEPT)
-def _profile(version: str, run: str, device: str | None, _store: Store) -> Profile | None:
+def _profile(version: str, run: str, device: str | None, total_ns: int | None, _store: Store) -> Profile | None:
     rows = _store.rows("run_layers", run=run)
-    return profile(rows, device) if rows else None
+    return profile(rows, device, total_ns) if rows else None
 
 
-def layers_of(store: Store, run: str | None, device: str | None) -> Profile | None:
-    """Return the layers of a run; ``None`` where it has none."""
-    return None if run is None else _profile(store.version, run, device, store)
+def layers_of(store: Store, run: str | None, device: str | None, measured_ms: float | None) -> Profile | None:
+    """Return the layers of a run; ``None`` where it has none.
+
+    Args:
+        store: Where the run lies.
+        run: Its id.
+        device: Product that it ran on.
+        measured_ms: What one inference took without a profiler, for the profiler's own cost.
+    """
+    total_ns = None if measured_ms is None else round(measured_ms * 1e6)
+    return None if run is None else _profile(store.version, run, device, total_ns, store)
 
 
 @st.cache_resource(show_spinner=False, max_entries=KEPT)
 def _compared(
     version: str, runs: tuple[str, str], totals: tuple[int | None, int | None], _base: Profile, _cand: Profile
 ) -> LayerDiff:
-    return diff_layers(_base.layers, _cand.layers, base_total_ns=totals[0], cand_total_ns=totals[1])
+    return diff_layers(_base.profiled, _cand.profiled, base_total_ns=totals[0], cand_total_ns=totals[1])
 
 
 def compared(base: EngineData, cand: EngineData, totals: tuple[int | None, int | None]) -> LayerDiff | None:
@@ -70,16 +78,11 @@ def compared(base: EngineData, cand: EngineData, totals: tuple[int | None, int |
 
 def load(store: Store, engine: Engine, case: Row) -> EngineData:
     """Return an engine with its layers in a case."""
-    found = layers_of(store, case["layers_run"], case["device"])
     totals = (
         store.shared("engines_total", engine=engine.sha256, case=case["case_key"], session=case["layers_session"])
-        if found is not None
+        if case["layers_run"] is not None
         else []
     )
-    return EngineData(
-        store=store,
-        engine=engine,
-        case=case,
-        profile=found,
-        measured=totals[0] if totals else {"gpu_ms": None, "latency_ms": None},
-    )
+    measured = totals[0] if totals else {"gpu_ms": None, "latency_ms": None}
+    found = layers_of(store, case["layers_run"], case["device"], measured["gpu_ms"] or measured["latency_ms"])
+    return EngineData(store=store, engine=engine, case=case, profile=found, measured=measured)

@@ -58,7 +58,10 @@ def _head(found: Profile, measured_ms: float | None, measured_as: str) -> str:
         told += f", together {fmt.number(sum_ms)} ms"
     if sum_ms and measured_ms:
         told += f" against {fmt.number(measured_ms)} ms {measured_as}"
-        told += ": profiling adds time to every layer" if sum_ms > measured_ms else ""
+        if found.overhead_ns:
+            told += f"; the profiler's own cost is taken out, {found.overhead_ns / 1e3:.1f} µs of each layer"
+        elif sum_ms > measured_ms:
+            told += ": profiling adds time to every layer"
     return f"{told}. Orange: layers that only move or convert data. Source: {fmt.plain(found.source)}."
 
 

@@ -24,7 +24,8 @@ MAX_KERNELS = 500
 
 def layers(data: RunData) -> None:
     """Draw the engine's layers; for an engine without a layer profile, one line that says so."""
-    found = layers_of(data.store, data.run_id, data.run["device"])
+    gpu_ms, latency_ms = data.value("gpu_time_p50_ms"), data.value("latency_p50_ms")
+    found = layers_of(data.store, data.run_id, data.run["device"], gpu_ms or latency_ms)
     sha256 = data.run["engine_sha256"]
     if found is None and sha256 is None:
         return
@@ -35,7 +36,6 @@ def layers(data: RunData) -> None:
     if found is None:
         st.caption("This run has no layer profile: an engine is profiled once a session, with `profile = true`.")
         return
-    gpu_ms, latency_ms = data.value("gpu_time_p50_ms"), data.value("latency_p50_ms")
     layers_section(
         found,
         revision=data.run_id,
