@@ -54,10 +54,34 @@ def test_int8_is_in_the_engine(layer_rows):
 
 
 def test_the_text_tells_it(int8):
-    text = render_layer_diff(int8, base_name="fp16", cand_name="int8", width=120)
+    text = render_layer_diff(int8, base_name="fp16", cand_name="int8", width=None)
     first = text.splitlines()[0]
     assert first.startswith("int8 takes 24.7 % less time than fp16: convolutions −")
     assert "the profiler's own cost of each layer is taken out: 3.2 µs in fp16, 3.0 µs in int8" in text
+
+
+def test_what_the_profiler_said_stays_told(int8):
+    assert int8.is_corrected
+    assert (int8.base_profile_ns, int8.cand_profile_ns) == (673_393, 570_878)
+    assert int8.profile_residual_ns == int8.total_delta_ns - (570_878 - 673_393)
+    text = render_layer_diff(int8, base_name="fp16", cand_name="int8", width=None)
+    assert "as profiled they sum to 673.4 µs and 570.9 µs, with a residual of −38.6 µs" in text
+
+
+def test_a_profile_that_does_not_fit_its_time_is_left_as_it_is_and_told(layer_rows):
+    """The layers of fp16 beside the measured time of int8: the cost would be 7.8 µs here and 3.0 µs there."""
+    fp16, found_int8 = recorded(layer_rows, "fp16"), recorded(layer_rows, "int8")
+    found = diff_layers(found_int8, fp16, base_total_ns=MEASURED_NS["int8"], cand_total_ns=MEASURED_NS["int8"])
+    assert not found.is_corrected
+    assert (found.base_layers_ns, found.cand_layers_ns) == (570_878, 673_393)
+    assert found.residual_ns == found.profile_residual_ns == 570_878 - 673_393
+    assert "one of the profiles does not fit its measured time" in render_layer_diff(found, width=None)
+
+
+def test_one_measured_time_alone_corrects_nothing(layer_rows):
+    found = diff_layers(recorded(layer_rows, "fp16"), recorded(layer_rows, "int8"), base_total_ns=MEASURED_NS["fp16"])
+    assert not found.is_corrected
+    assert found.base_layers_ns == 673_393
 
 
 def test_small_layers_end_at_nothing_and_the_others_share_the_rest():

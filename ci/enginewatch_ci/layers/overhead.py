@@ -13,6 +13,10 @@ MAX_COST_NS = 10_000.0
 """
 
 
+SAME_COST = 1.5
+"""Costs of two engines may differ by this factor: their layers differ in how much a synchronisation interrupts."""
+
+
 def without_profiler(layers: Sequence[LayerFacts], total_ns: int | None) -> tuple[tuple[LayerFacts, ...], float]:
     """Return the layers with the profiler's own cost taken out of their times, and that cost per layer in ns.
 
@@ -34,6 +38,16 @@ def without_profiler(layers: Sequence[LayerFacts], total_ns: int | None) -> tupl
         layer if not layer.time_ns else replace(layer, time_ns=round(max(layer.time_ns - cost, 0.0)))
         for layer in layers
     ), cost
+
+
+def agree(base_cost_ns: float, cand_cost_ns: float) -> bool:
+    """Return whether what a profiler cost a layer of two engines can be one and the same tool's cost.
+
+    It is a property of profiler and GPU, not of the engine: recorded pairs agree within 8 %. One that is much larger
+    means that the profile and the measured time of that engine do not belong together.
+    """
+    least, most = sorted((base_cost_ns, cand_cost_ns))
+    return most <= SAME_COST * least or most == 0
 
 
 def _cost_ns(ascending: Sequence[int], total_ns: int) -> float:

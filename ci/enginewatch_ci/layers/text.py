@@ -118,7 +118,8 @@ def _remarks(diff: LayerDiff, base_name: str, cand_name: str) -> list[str]:
         if untimed and layers and untimed < len(layers):
             lines.append(f"{name}: {phrasing.count(untimed, 'layer')} without a time in the profile")
     if diff.residual_ns is not None and (diff.base_layers_ns or diff.cand_layers_ns):
-        lines += _overhead(diff, base_name, cand_name)
+        overhead = overhead_told(diff, base_name, cand_name)
+        lines += [overhead] if overhead else []
         lines.append("residual: measured time less the sum of the layers: gaps between launches, overlap, clocks")
     if diff.aligned_pct is not None and diff.groups:
         guessed = f"; {diff.guessed_pct:.1f} % is matched by its shape and order only" if diff.guessed_pct else ""
@@ -126,13 +127,22 @@ def _remarks(diff: LayerDiff, base_name: str, cand_name: str) -> list[str]:
     return lines
 
 
-def _overhead(diff: LayerDiff, base_name: str, cand_name: str) -> list[str]:
-    costs = ((base_name, diff.base_overhead_ns), (cand_name, diff.cand_overhead_ns))
-    told = [f"{cost / 1000:.1f} µs in {name}" for name, cost in costs if cost]
-    if not told:
-        return []
-    costs_told = phrasing.listed(told)
-    return [f"the profiler's own cost of each layer is taken out: {costs_told}, found from the measured time"]
+def overhead_told(diff: LayerDiff, base_name: str, cand_name: str) -> str | None:
+    """Return what the profiler itself cost, and whether that is taken out; ``None`` where nothing tells it."""
+    if not (diff.base_overhead_ns or diff.cand_overhead_ns) or diff.total_delta_ns is None:
+        return None
+    base, cand = (f"{cost / 1000:.1f} µs" for cost in (diff.base_overhead_ns, diff.cand_overhead_ns))
+    if not diff.is_corrected:
+        return (
+            f"by the measured times the profiler would have cost each layer {base} in {base_name} and {cand} in "
+            f"{cand_name}: one of the profiles does not fit its measured time, and all times are as profiled"
+        )
+    sums = f"{_microseconds(diff.base_profile_ns)} and {_microseconds(diff.cand_profile_ns)}"
+    return (
+        f"the profiler's own cost of each layer is taken out: {base} in {base_name}, {cand} in {cand_name}, so that "
+        f"the layers sum to the measured time; as profiled they sum to {sums}, with a residual of "
+        f"{_signed(diff.profile_residual_ns or 0)}"
+    )
 
 
 def _share_told(dtype: str | None, share_pct: float | None) -> str:

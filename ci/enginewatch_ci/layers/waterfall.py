@@ -8,7 +8,7 @@ from typing import Literal
 
 from enginewatch_ci.layers.align import Aligned, align
 from enginewatch_ci.layers.facts import CONVERSIONS, LayerFacts
-from enginewatch_ci.layers.overhead import without_profiler
+from enginewatch_ci.layers.overhead import agree, without_profiler
 
 Side = Literal["both", "base", "cand"]
 
@@ -73,14 +73,18 @@ class LayerDiff:
 
     Attributes:
         groups: Largest change first.
-        base_layers_ns: Sum over all layers of the baseline, without the profiler's own cost.
+        base_layers_ns: Sum over all layers of the baseline, without the profiler's own cost where ``is_corrected``.
         cand_layers_ns: The same of the candidate.
         base_total_ns: Time of one inference as measured without a profiler; ``None`` where it is not given.
         cand_total_ns: The same of the candidate.
         base_untimed: Layers of the baseline that the profile has no time of.
         cand_untimed: The same of the candidate.
-        base_overhead_ns: What the profiler cost each layer of the baseline, taken out of its times (``overhead``).
+        base_profile_ns: Sum over all layers of the baseline as the profiler timed them.
+        cand_profile_ns: The same of the candidate.
+        base_overhead_ns: What the profiler cost each layer of the baseline, by its measured time (``overhead``).
         cand_overhead_ns: The same of the candidate.
+        is_corrected: Whether these costs are taken out of the layers' times: where both engines were measured, and
+            one tool can have cost both.
     """
 
     groups: tuple[LayerGroup, ...]
@@ -90,8 +94,11 @@ class LayerDiff:
     cand_total_ns: int | None
     base_untimed: int
     cand_untimed: int
+    base_profile_ns: int = 0
+    cand_profile_ns: int = 0
     base_overhead_ns: float = 0.0
     cand_overhead_ns: float = 0.0
+    is_corrected: bool = False
 
     @property
     def layers_delta_ns(self) -> int:
@@ -109,6 +116,13 @@ class LayerDiff:
     def residual_ns(self) -> int | None:
         """Measured change less that of the layers: gaps between launches, overlap, what no profile tells."""
         return None if self.total_delta_ns is None else self.total_delta_ns - self.layers_delta_ns
+
+    @property
+    def profile_residual_ns(self) -> int | None:
+        """The residual that there would be without taking the profiler's cost out."""
+        if self.total_delta_ns is None:
+            return None
+        return self.total_delta_ns - (self.cand_profile_ns - self.base_profile_ns)
 
     @property
     def base_residual_ns(self) -> int | None:
@@ -177,8 +191,13 @@ def diff_layers(
         base_total_ns: Mean time of one inference of the baseline, measured without a profiler.
         cand_total_ns: The same of the candidate.
     """
-    base, base_overhead_ns = without_profiler(base, base_total_ns)
-    cand, cand_overhead_ns = without_profiler(cand, cand_total_ns)
+    profiles = _layers_ns(base), _layers_ns(cand)
+    base_freed, base_overhead_ns = without_profiler(base, base_total_ns)
+    cand_freed, cand_overhead_ns = without_profiler(cand, cand_total_ns)
+    known = base_total_ns is not None and cand_total_ns is not None
+    corrected = known and base_overhead_ns > 0 and agree(base_overhead_ns, cand_overhead_ns)
+    if corrected:
+        base, cand = base_freed, cand_freed
     groups = [_group(pair) for pair in align(base, cand)]
     order = sorted(
         groups,
@@ -192,8 +211,11 @@ def diff_layers(
         cand_total_ns=cand_total_ns,
         base_untimed=sum(layer.time_ns is None for layer in base),
         cand_untimed=sum(layer.time_ns is None for layer in cand),
+        base_profile_ns=profiles[0],
+        cand_profile_ns=profiles[1],
         base_overhead_ns=base_overhead_ns,
         cand_overhead_ns=cand_overhead_ns,
+        is_corrected=corrected,
     )
 
 

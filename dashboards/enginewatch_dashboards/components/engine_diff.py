@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from enginewatch_ci.layers.text import explain
+from enginewatch_ci.layers.text import explain, overhead_told
 from enginewatch_ci.layers.waterfall import LayerDiff
 from enginewatch_dashboards import format as fmt
 from enginewatch_dashboards.components.chart import chart
@@ -87,10 +87,8 @@ def _draw(found: LayerDiff, by: str, names_of: tuple[str, str, str], *, revision
         _table(listed, (base_ns or 0, cand_ns or 0), base_name, cand_name, what)
     told = ["Blue: takes less time; orange: takes more; hatched: conversions and what no layer explains."]
     if has_totals:
-        costs = ((base_name, found.base_overhead_ns), (cand_name, found.cand_overhead_ns))
-        taken_out = " and ".join(f"{cost / 1e3:.1f} µs in {name}" for name, cost in costs if cost)
-        if taken_out:
-            told.append(f"The profiler's own cost is taken out of each layer: {taken_out}.")
+        if overhead := overhead_told(found, base_name, cand_name):
+            told.append(fmt.sentence(overhead))
         told.append("Residual: what no layer explains, such as gaps between launches and overlap.")
     if found.aligned_pct is not None:
         guessed = f", {found.guessed_pct:.1f} % matched by shape and order only" if found.guessed_pct else ""
