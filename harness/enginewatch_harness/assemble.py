@@ -51,6 +51,8 @@ HIDDEN_OPTIONS = frozenset(
         "stop_grace_s",
         "timing_cache",
         "trtexec",
+        "trtllm_bench",
+        "trtllm_build",
         "url",
         "verify_tls",
     }

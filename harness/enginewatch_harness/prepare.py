@@ -21,7 +21,7 @@ from enginewatch_harness.models import GENERATORS, write_model
 from enginewatch_harness.plan_file import ModelTable, PlanFile
 from enginewatch_harness.plan_load import resolved
 from enginewatch_harness.provenance import cpu_device
-from enginewatch_harness.registry import availability, backend
+from enginewatch_harness.registry import availability_for, backend
 
 BACKEND_GENERATORS = ("random-llama",)
 """Generators whose file depends on the precision, so the backend writes it when it builds."""
@@ -82,7 +82,7 @@ def check_models(plan: PlanFile, folder: Path) -> None:
 
 def prepare(case: Case, *, plan: PlanFile, folder: Path, workspace: Workspace) -> Prepared:
     """Make a case ready; a failure that belongs to this case alone is returned, not raised."""
-    found = availability(case.backend)
+    found = availability_for(case.backend, case.options)
     device = _device(case, found)
     model_sha256: str | None = None
     load = None if case.load is None else resolved(case.load, folder)

@@ -6,7 +6,8 @@ from functools import cache
 from importlib import metadata
 
 from enginewatch_db.errors import UsageError
-from enginewatch_harness.backends.base import Availability, Backend
+from enginewatch_db.model import Json
+from enginewatch_harness.backends.base import Availability, Backend, ChoosesTool
 
 GROUP = "enginewatch.backends"
 
@@ -38,3 +39,17 @@ def backend(name: str) -> Backend:
 def availability(name: str) -> Availability:
     """Return whether the backend can work here; asked once in a process."""
     return backend(name).availability()
+
+
+def availability_for(name: str, options: Json) -> Availability:
+    """Return whether the backend can work here with the tool that a case's options name; asked once for each tool."""
+    tool = backend(name)
+    named = [(key, options.get(key)) for key in tool.tool_options] if isinstance(tool, ChoosesTool) else []
+    paths = tuple((key, value) for key, value in named if isinstance(value, str) and value)
+    return _availability_with(name, paths) if paths else availability(name)
+
+
+@cache
+def _availability_with(name: str, paths: tuple[tuple[str, str], ...]) -> Availability:
+    tool = backend(name)
+    return tool.availability_of(dict(paths)) if isinstance(tool, ChoosesTool) else availability(name)

@@ -88,7 +88,7 @@ def _draw(found: LayerDiff, by: str, names_of: tuple[str, str, str], *, revision
     told = ["Blue: takes less time; orange: takes more; hatched: conversions and what no layer explains."]
     if has_totals:
         if overhead := overhead_told(found, base_name, cand_name):
-            told.append(fmt.sentence(overhead))
+            told.append(f"{overhead[0].upper()}{overhead[1:]}.")
         told.append("Residual: what no layer explains, such as gaps between launches and overlap.")
     if found.aligned_pct is not None:
         guessed = f", {found.guessed_pct:.1f} % matched by shape and order only" if found.guessed_pct else ""

@@ -172,6 +172,20 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class ChoosesTool(Protocol):
+    """A backend whose tool a plan may name: another version of it builds other engines and begins other series.
+
+    Attributes:
+        tool_options: The options that name it.
+    """
+
+    tool_options: tuple[str, ...]
+
+    def availability_of(self, options: Json) -> Availability:
+        """Say of the tool that these options name what ``availability`` says of the usual one. Must not raise."""
+
+
+@runtime_checkable
 class ChoosesDevice(Protocol):
     """A backend whose device depends on the case: a server may run anywhere."""
 

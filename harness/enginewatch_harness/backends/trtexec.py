@@ -63,11 +63,16 @@ class TrtexecBackend:
     """Builds and measures ONNX models with trtexec, in child processes."""
 
     name = "trtexec"
+    tool_options = ("trtexec",)
 
     def availability(self) -> Availability:
         """Say whether trtexec is here, which version, and which precisions that version builds."""
+        return self.availability_of({})
+
+    def availability_of(self, options: Json) -> Availability:
+        """Say the same of the trtexec that a plan names."""
         try:
-            tool = find_tool(None)
+            tool = find_tool(options.get("trtexec"))
         except NotAvailableError as error:
             return Availability(available=False, why=error.message, remedy=error.remedy)
         return Availability(available=True, version=tool.version, device=gpu_name(), precisions=precisions(tool))

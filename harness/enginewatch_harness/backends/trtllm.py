@@ -62,11 +62,17 @@ class TrtllmBackend:
     """Runs ``trtllm-bench`` in a process of its own, and builds engines where the plan asks for them."""
 
     name = "trtllm"
+    tool_options = ("trtllm_bench",)
+    """The one that measures; another version of ``trtllm-build`` is in the engine's options."""
 
     def availability(self) -> Availability:
         """Say whether ``trtllm-bench`` is here, and which version."""
+        return self.availability_of({})
+
+    def availability_of(self, options: Json) -> Availability:
+        """Say the same of the ``trtllm-bench`` that a plan names."""
         try:
-            tool = find_tool(BENCH, None)
+            tool = find_tool(BENCH, options.get("trtllm_bench"))
         except NotAvailableError as error:
             return Availability(available=False, why=error.message, remedy=error.remedy)
         return Availability(available=True, version=tool.version, device=gpu_name(), precisions=PRECISIONS)
@@ -89,6 +95,7 @@ class TrtllmBackend:
             "max_input_len": options.max_input_len,
             "gemm_plugin": options.gemm_plugin,
             "args": list(options.build_args),
+            **_builder(options),
         }
 
     def build(self, job: Job, target: Path, context: Context) -> EngineRecord:
@@ -166,6 +173,15 @@ class TrtllmBackend:
         context.enter(Phase.MEASURE)
         context.enter(Phase.DRAIN)
         return _measurement(job, options, tool, command, bench, server, reasons)
+
+
+def _builder(options: TrtllmOptions) -> Json:
+    """Return the version of what builds, where it is another than that of what measures, which is in the key."""
+    try:
+        built, measured = find_tool(BUILD, options.trtllm_build), find_tool(BENCH, options.trtllm_bench)
+    except NotAvailableError:
+        return {}
+    return {} if built.version == measured.version else {"trtllm_build": built.version}
 
 
 def _command(
