@@ -171,15 +171,23 @@ _DEFS: list[MetricDef] = [
         "The same where compiled kernels of an earlier run were at hand.",
     ),
     _one("context_memory_mib", "MiB", _L, MetricKind.BUILD, "GPU memory of one execution context, without weights."),
-    _one("output_rel_l2", "1", _L, MetricKind.ACCURACY, "|output - fp32 output| / |fp32 output|."),
-    _one("output_max_abs", "1", _L, MetricKind.ACCURACY, "Largest difference from the fp32 output."),
-    _one("output_cosine", "1", _H, MetricKind.ACCURACY, "Cosine between the output and the fp32 output."),
+    _one("output_rel_l2", "1", _L, MetricKind.ACCURACY, "|output - fp32 output| / |fp32 output| of the worst output."),
+    _one(
+        "output_max_abs", "1", _L, MetricKind.ACCURACY, "Largest difference from the fp32 output, of the worst output."
+    ),
+    _one(
+        "output_cosine",
+        "1",
+        _H,
+        MetricKind.ACCURACY,
+        "Cosine between the output and the fp32 output, of the worst output.",
+    ),
     _one(
         "output_top1_agreement_pct",
         "%",
         _H,
         MetricKind.ACCURACY,
-        "Share of rows whose largest output is at the same place as in the fp32 output.",
+        "Share of rows whose largest value is at the same place as in the fp32 output, of the worst output.",
     ),
     _one("enqueue_p50_ms", "ms", _I, MetricKind.DIAGNOSTIC, "Median time of the host to enqueue one inference."),
     _one("compile_graphs", "1", _I, MetricKind.DIAGNOSTIC, "Parts of the model that a compiler compiled as one."),

@@ -13,8 +13,8 @@ from pathlib import Path
 from enginewatch_db.errors import BackendError, EnginewatchError
 from enginewatch_db.model import Failure, Phase
 from enginewatch_harness import sentinel
-from enginewatch_harness.accuracy.check import Checked, check
-from enginewatch_harness.accuracy.compare import absent_accuracy
+from enginewatch_harness.accuracy.check import check
+from enginewatch_harness.accuracy.compare import Checked, absent_accuracy
 from enginewatch_harness.backends.base import Context, Infers, Measurement, Profiled, Profiles
 from enginewatch_harness.lean import leave_out_pandas
 from enginewatch_harness.nsys.diagnose import asked_for, diagnose

@@ -270,7 +270,9 @@ rows = arrays.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(2, 5))
 @settings(max_examples=40)
 @given(rows, st.floats(0.125, 8))
 def test_top1_ignores_scale_and_counts_rows(logits, factor):
-    scaled = values(accuracy_metrics([logits * np.float32(2.0 ** round(np.log2(factor)))], [logits]))
+    scaled = values(
+        accuracy_metrics({"y": [logits * np.float32(2.0 ** round(np.log2(factor)))]}, {"y": [logits]}).metrics
+    )
     assert scaled["output_top1_agreement_pct"] == 100
 
 
@@ -282,12 +284,76 @@ def test_top1_is_the_share_of_rows_that_agree(count, width, data):
     ]
     wrong = data.draw(st.lists(st.booleans(), min_size=count, max_size=count))
     got = np.where(np.array(wrong)[:, None], np.roll(wanted, 1, axis=1), wanted)
-    found = {metric.metric: metric for metric in accuracy_metrics([got], [wanted])}["output_top1_agreement_pct"]
+    found = {metric.metric: metric for metric in accuracy_metrics({"y": [got]}, {"y": [wanted]}).metrics}[
+        "output_top1_agreement_pct"
+    ]
     assert found.value == pytest.approx(100 * (count - sum(wrong)) / count)
     assert found.n == count
 
 
 def test_outputs_without_rows_have_no_top1():
-    found = {metric.metric: metric for metric in accuracy_metrics([np.ones(4, np.float32)], [np.ones(4, np.float32)])}
+    flat = {"y": [np.ones(4, np.float32)]}
+    found = {metric.metric: metric for metric in accuracy_metrics(flat, flat).metrics}
     assert found["output_top1_agreement_pct"].value is None
     assert "no output has rows" in found["output_top1_agreement_pct"].absent_reason
+
+
+def test_right_boxes_do_not_hide_wrong_scores():
+    rng = np.random.default_rng(0)
+    boxes = rng.uniform(0, 640, (1, 840, 4)).astype(np.float32)
+    scores = rng.uniform(0, 1, (1, 840, 8)).astype(np.float32) ** 8
+    shuffled = rng.permutation(scores.ravel()).reshape(scores.shape)
+    found = accuracy_metrics({"boxes": [boxes + 1], "scores": [shuffled]}, {"boxes": [boxes], "scores": [scores]})
+    assert values(found.metrics)["output_rel_l2"] > 1
+    assert values(found.metrics)["output_cosine"] < 0.5
+    assert values(found.metrics)["output_top1_agreement_pct"] < 50
+    assert found.notes == (
+        "accuracy is of the worst of 2 outputs: 'scores' (output_rel_l2, output_cosine, output_top1_agreement_pct); "
+        "'boxes' (output_max_abs)",
+    )
+    assert {metric.metric: metric.n for metric in found.metrics} == {
+        "output_rel_l2": 6720,
+        "output_max_abs": 3360,
+        "output_cosine": 6720,
+        "output_top1_agreement_pct": 840,
+    }
+
+
+def test_indices_have_no_distance_and_are_compared_exactly():
+    probabilities, indices = np.array([0.5, 0.25]), np.arange(30_000, dtype=np.int64) * 1000
+    other = indices.copy()
+    other[7] += 1
+    want = {"p": [probabilities], "i": [indices], "keep": [np.array([True, False])]}
+    got = {"p": [probabilities[::-1]], "i": [other.astype(np.int32)], "keep": want["keep"]}
+    found = accuracy_metrics(got, want)
+    assert values(found.metrics)["output_rel_l2"] == pytest.approx(np.sqrt(2) / np.sqrt(5))
+    assert values(found.metrics)["output_max_abs"] == 0.25
+    assert found.notes == ("output 'i': 99.99 % of 30000 values (int64) equal the fp32 model's",)
+    assert only_reason(accuracy_metrics({"i": [other]}, {"i": [indices]}).metrics) == (
+        "the model has no floating-point output"
+    )
+
+
+def test_an_output_of_zeros_stands_for_no_other():
+    zeros, ones = np.zeros(3), np.ones(3)
+    quiet = accuracy_metrics({"a": [zeros], "b": [2 * ones]}, {"a": [zeros], "b": [ones]})
+    assert values(quiet.metrics)["output_rel_l2"] == pytest.approx(1)
+    assert values(quiet.metrics)["output_cosine"] == pytest.approx(1)
+    dead = {
+        metric.metric: metric
+        for metric in accuracy_metrics({"a": [zeros], "b": [ones]}, {"a": [ones], "b": [ones]}).metrics
+    }
+    assert dead["output_rel_l2"].value == pytest.approx(1)
+    assert dead["output_cosine"].absent_reason == "the engine's output 'a' is all zeros"
+
+
+@settings(max_examples=30)
+@given(st.dictionaries(st.sampled_from("abcd"), st.tuples(rows, st.floats(0, 2)), min_size=1))
+def test_several_outputs_are_as_far_as_the_furthest_of_them(made):
+    want = {name: [array] for name, (array, _) in made.items()}
+    got = {name: [array * factor] for name, (array, factor) in made.items()}
+    together = values(accuracy_metrics(got, want).metrics)
+    single = [values(accuracy_metrics({name: got[name]}, {name: want[name]}).metrics) for name in made]
+    for metric, pick in zip(ACCURACY_METRICS, (max, max, min, min), strict=True):
+        known = [item[metric] for item in single if item[metric] is not None]
+        assert together[metric] in (None, pick(known, default=None))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enginewatch_db.errors import BackendError, EnginewatchError
-from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import EngineRecord
-from enginewatch_harness.accuracy.compare import absent_accuracy, accuracy_metrics, not_finite, refuse_not_finite
+from enginewatch_harness.accuracy.compare import (
+    Checked,
+    absent_accuracy,
+    accuracy_metrics,
+    not_finite,
+    refuse_not_finite,
+)
 from enginewatch_harness.accuracy.reference import Reference, reference_of
 from enginewatch_harness.backends.base import Context, Infers, Job
 from enginewatch_harness.input_data import Arrays
 
 ELSEWHERE = "checked once for each engine of a session, in its first run"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """The accuracy metrics, and what the provenance should say of them."""
-
-    metrics: tuple[MetricValue, ...]
-    notes: tuple[str, ...] = ()
 
 
 def check(tool: Infers, job: Job, engine: EngineRecord | None, engine_path: Path | None, context: Context) -> Checked:
@@ -45,21 +42,22 @@ def check(tool: Infers, job: Job, engine: EngineRecord | None, engine_path: Path
         if error.code == "output_not_finite":
             raise
         return Checked(metrics=absent_accuracy(f"the engine did not answer the reference's inputs: {error.message}"))
-    return Checked(metrics=_compare(job, reference, found), notes=notes)
+    compared = _compare(job, reference, found)
+    return replace(compared, notes=(*notes, *compared.notes))
 
 
-def _compare(job: Job, reference: Reference, found: list[Arrays]) -> tuple[MetricValue, ...]:
+def _compare(job: Job, reference: Reference, found: list[Arrays]) -> Checked:
     names = sorted(reference.batches[0].outputs)
     missing = [name for name in names if name not in found[0]]
     if missing:
-        return absent_accuracy(f"the engine has no output {missing[0]!r}; it has {', '.join(sorted(found[0]))}")
-    pairs = list(zip(reference.batches, found, strict=True))
-    labels = [name for _ in pairs for name in names]
-    wanted = [batch.outputs[name] for batch, _ in pairs for name in names]
-    outputs = [_plain(answer[name]) for _, answer in pairs for name in names]
-    if bad := not_finite(labels, wanted):
-        return absent_accuracy(f"the fp32 reference itself is not finite ({bad[0]})")
-    refuse_not_finite(job.case_key, labels, outputs)
+        why = f"the engine has no output {missing[0]!r}; it has {', '.join(sorted(found[0]))}"
+        return Checked(metrics=absent_accuracy(why))
+    wanted = {name: [batch.outputs[name] for batch in reference.batches] for name in names}
+    outputs = {name: [_plain(answer[name]) for answer in found] for name in names}
+    labels = [name for name in names for _ in found]
+    if bad := not_finite(labels, [item for name in names for item in wanted[name]]):
+        return Checked(metrics=absent_accuracy(f"the fp32 reference itself is not finite ({bad[0]})"))
+    refuse_not_finite(job.case_key, labels, [item for name in names for item in outputs[name]])
     return accuracy_metrics(outputs, wanted)
 
 
