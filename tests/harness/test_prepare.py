@@ -9,7 +9,6 @@ import onnx
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness import registry
 from enginewatch_harness.assemble import identity_of
-from enginewatch_harness.backends import trtexec_find
 from enginewatch_harness.engine_cache import file_sha256
 from enginewatch_harness.matrix import expand
 from enginewatch_harness.models import write_model
@@ -60,7 +59,6 @@ def test_the_tool_that_the_plan_names_is_in_the_key_and_in_the_series(tmp_path, 
     ten = trtexec(tmp_path / "ten", "v100300")
     monkeypatch.setenv("TRTEXEC", str(trtexec(tmp_path / "eight", "v8601")))
     registry.availability.cache_clear()
-    monkeypatch.setattr(trtexec_find, "gpu_name", lambda: "NVIDIA H200")
     usual, named = prepared(tmp_path), prepared(tmp_path, trtexec=str(ten))
     assert (usual.failure, named.failure) == (None, None)
     assert (usual.availability.version, named.availability.version) == ("8.6.1", "10.3.0")

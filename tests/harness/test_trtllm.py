@@ -391,6 +391,22 @@ def test_an_engine_is_run_and_asks_for_its_version(
     assert caught.value.code == "version_mismatch"
 
 
+def test_tools_that_the_plan_names_are_in_the_key(tools: Tools, checkpoint: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "bin"
+    other.mkdir(parents=True)
+    for name in ("trtllm-bench", "trtllm-build"):
+        (other / name).write_text("#!/bin/sh\n", encoding="utf-8")
+        (other / name).chmod(0o755)
+    (other.parent / "lib" / "python3.12" / "site-packages" / "tensorrt_llm-1.3.0.dist-info").mkdir(parents=True)
+    usual = BACKEND.engine_options(job_of(checkpoint, engine="tensorrt"))
+    named = BACKEND.engine_options(job_of(checkpoint, engine="tensorrt", trtllm_build=str(other / "trtllm-build")))
+    assert usual is not None
+    assert named == {**usual, "trtllm_build": "1.3.0"}, "the key has the version of what measures: 1.2.1"
+    assert BACKEND.availability().version == "1.2.1"
+    assert BACKEND.availability_of({"trtllm_bench": str(other / "trtllm-bench")}).version == "1.3.0"
+    assert not BACKEND.availability_of({"trtllm_bench": str(other / "none")}).available
+
+
 @pytest.mark.parametrize(
     ("said", "code"),
     [({"build": "fails"}, "out_of_memory"), ({"ranks": 0}, "build_failed"), ({"ranks": 2}, "build_failed")],
