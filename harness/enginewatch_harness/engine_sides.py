@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gzip
-from dataclasses import dataclass
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from enginewatch_ci.layers.facts import LayerFacts, layer_facts
 from enginewatch_db.connect import Reader
-from enginewatch_db.errors import UsageError
+from enginewatch_db.errors import MeasurementError, UsageError
 from enginewatch_db.model import Json
 from enginewatch_db.workspace import Workspace
-from enginewatch_harness.engine_registry import Engine, find, matching, read_engines
+from enginewatch_harness.engine_registry import MIN_PREFIX, Engine, find, matching, read_engines
 
 _ENDS = (".layers.json", ".profile.json", ".times.json", ".json")
 _LISTED = 6
@@ -28,6 +30,7 @@ class Side:
         total_ns: Time of one inference without a profiler; ``None`` where it was not measured.
         notes: What a reader must know.
         case_key: The case that it was measured in; ``None`` for files.
+        alike: Workload, model, batch, shapes and device that it was measured with; empty for files.
     """
 
     name: str
@@ -36,43 +39,74 @@ class Side:
     total_ns: int | None
     notes: tuple[str, ...] = ()
     case_key: str | None = None
+    alike: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Runs:
+    """The runs that a reference can mean: one where it names a run or a case, else all of an engine.
+
+    Attributes:
+        title: The engine for a sentence; ``None`` where a run or a case was named.
+        rows: Those with times first, then the newest.
+    """
+
+    title: str | None
+    rows: tuple[Json, ...]
 
 
 def load_pair(base: str, cand: str, workspace: Workspace) -> tuple[Side, Side]:
-    """Return the two sides of a comparison; engines of more than one case in one that both have, where there is one.
+    """Return the two sides of a comparison.
 
-    Raises:
-        UsageError: As ``load_side``.
-        MeasurementError: As ``load_side``.
-        StorageError: As ``load_side``.
-    """
-    one = load_side(base, workspace)
-    other = load_side(cand, workspace, prefer=one.case_key)
-    if one.case_key != other.case_key and other.case_key is not None:
-        one = load_side(base, workspace, prefer=other.case_key)
-    return one, other
-
-
-def load_side(ref: str, workspace: Workspace, *, prefer: str | None = None) -> Side:
-    """Return the layers that ``ref`` names.
+    An engine may have been measured in more than one case. Of its runs, one is taken that agrees with the other
+    side's in workload, model, batch, shapes and device. Runs and cases that were named are taken as they are;
+    ``difference`` says where they do not agree.
 
     Args:
-        ref: An engine's or a run's id, ``SESSION:CASE``, or a file or folder with trtexec's exports.
+        base: An engine's or a run's id, ``SESSION:CASE``, or a file or folder with trtexec's exports.
+        cand: The same of the other side.
         workspace: Where the store is, for what is no path.
-        prefer: Case to choose for an engine that was measured in more than one.
 
     Raises:
-        UsageError: It names nothing, more than one thing, or something without layers.
+        UsageError: A side names nothing, more than one thing, or something without layers, or the engines were never
+            measured alike.
         MeasurementError: A file is damaged.
         StorageError: There is no store.
     """
-    path = Path(ref).expanduser()
-    if path.exists() or ref.endswith((".json", ".json.gz")):
-        return _from_files(path)
+    refs = (base, cand)
+    files = [_from_files(Path(ref).expanduser()) if _is_file(ref) else None for ref in refs]
+    one, other = files
+    if one is not None and other is not None:
+        return one, other
     from enginewatch_harness.commands.db import open_reader
 
     with open_reader(workspace) as reader:
-        return _from_store(ref, reader, workspace, prefer)
+        engines = read_engines(reader, workspace)
+        runs = [
+            None if side is not None else _runs_of(ref, reader, engines, workspace)
+            for ref, side in zip(refs, files, strict=True)
+        ]
+        first, second = runs
+        if first is not None and second is not None:
+            rows = _pair(first, second)
+            return _side(rows[0], reader), _side(rows[1], reader)
+        one, other = (side or _side(run.rows[0], reader) for side, run in zip(files, runs, strict=True) if side or run)
+        return one, other
+
+
+def _is_file(ref: str) -> bool:
+    return Path(ref).expanduser().exists() or ref.endswith((".json", ".json.gz"))
+
+
+def difference(one: Side, other: Side) -> str | None:
+    """Return in words what two sides do not share besides their engines; ``None`` where nothing is known to differ."""
+    differing = [name for name, value in one.alike.items() if other.alike and other.alike[name] != value]
+    if not differing:
+        return None
+    return (
+        f"{one.case_key} and {other.case_key} differ in {' and '.join(differing)}: "
+        "what follows is not the change from one engine to another alone"
+    )
 
 
 def _from_files(given: Path) -> Side:
@@ -136,8 +170,17 @@ def _beside(layers: Path, stem: str, ends: tuple[str, ...]) -> str | None:
 
 
 def _read(path: Path) -> str:
-    content = path.read_bytes()
-    return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8", errors="replace")
+    try:
+        content = path.read_bytes()
+        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8", errors="replace")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise MeasurementError(
+            f"{path} is no whole gzip file: {error}",
+            code="results_damaged",
+            remedy="copy or export it again; a file that is not compressed must not end in .gz",
+        ) from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", remedy="check the path and its rights") from error
 
 
 def _total_ns(layers: Path, stem: str) -> int | None:
@@ -153,20 +196,53 @@ def _total_ns(layers: Path, stem: str) -> int | None:
     return None if line is None or line.mean_ms is None else round(line.mean_ms * 1e6)
 
 
-def _from_store(ref: str, reader: Reader, workspace: Workspace, prefer: str | None) -> Side:
-    engines = read_engines(reader, workspace)
+def _runs_of(ref: str, reader: Reader, engines: Sequence[Engine], workspace: Workspace) -> _Runs:
     if ":" in ref:
-        run = _run_of_case(ref, reader, workspace)
-    else:
-        bare = ref.lower().replace("-", "")
-        runs = [] if len(bare) < 4 else _runs(reader, run=bare)
-        found = matching(engines, ref)
-        if found and runs:
-            raise UsageError(f"{ref!r} is the beginning of an engine's and of a run's id", remedy="give more of it")
-        if not found and len(runs) > 1:
-            listed = ", ".join(row["run_id"] for row in runs[:_LISTED])
-            raise UsageError(f"{ref!r} is ambiguous: {len(runs)} runs begin with it", remedy=f"give more of {listed}")
-        run = runs[0] if runs else _run_of_engine(find(engines, ref), reader, prefer)
+        return _Runs(title=None, rows=(_run_of_case(ref, reader, workspace),))
+    bare = ref.lower().replace("-", "")
+    runs = [] if len(bare) < MIN_PREFIX else _runs(reader, run=bare)
+    found = matching(engines, ref)
+    if found and runs:
+        raise UsageError(f"{ref!r} is the beginning of an engine's and of a run's id", remedy="give more of it")
+    if not found and len(runs) > 1:
+        listed = ", ".join(row["run_id"] for row in runs[:_LISTED])
+        raise UsageError(f"{ref!r} is ambiguous: {len(runs)} runs begin with it", remedy=f"give more of {listed}")
+    if runs:
+        return _Runs(title=None, rows=(runs[0],))
+    engine = find(engines, ref)
+    return _Runs(title=engine.title, rows=tuple(_runs_of_engine(engine, reader)))
+
+
+def _pair(one: _Runs, other: _Runs) -> tuple[Json, Json]:
+    """Return the runs to compare: measured alike, with times, in one case if there is one, and the newest of those.
+
+    Raises:
+        UsageError: There are none that were measured alike, and not both were named.
+    """
+    pairs = [
+        (not (mine["timed"] and its["timed"]), mine["case_key"] != its["case_key"], place + its_place, mine, its)
+        for place, mine in enumerate(one.rows)
+        for its_place, its in enumerate(other.rows)
+        if mine["alike"] == its["alike"]
+    ]
+    if pairs:
+        return min(pairs, key=lambda pair: pair[:3])[3:]
+    if one.title is None and other.title is None:
+        return one.rows[0], other.rows[0]
+    told = " and ".join(f"{side.title or 'the run'} in {_cases(side.rows)}" for side in (one, other))
+    raise UsageError(
+        f"the two were never measured with the same model, batch, shapes and device: {told}",
+        remedy="name two cases as SESSION:CASE (or two runs) to compare them all the same",
+    )
+
+
+def _cases(rows: Sequence[Json]) -> str:
+    keys = sorted({f"{row['case_key']} ({row['alike']['device'] or 'unknown device'})" for row in rows})
+    more = len(keys) - _LISTED
+    return ", ".join(keys[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _side(run: Json, reader: Reader) -> Side:
     rows = reader.rows("engines_layers", run=run["run_id"])
     total = reader.rows("engines_total", engine=run["engine_sha256"], case=run["case_key"], session=run["session_id"])
     total_ms = total[0]["gpu_ms"] if total[0]["gpu_ms"] is not None else total[0]["latency_ms"]
@@ -176,6 +252,7 @@ def _from_store(ref: str, reader: Reader, workspace: Workspace, prefer: str | No
         layers=layer_facts(rows),
         total_ns=None if total_ms is None else round(total_ms * 1e6),
         case_key=run["case_key"],
+        alike=run["alike"],
     )
 
 
@@ -183,14 +260,14 @@ def _runs(reader: Reader, **given: str) -> list[Json]:
     return reader.rows("engines_layers_run", **{"engine": None, "run": None, "session": None, "case": None, **given})
 
 
-def _run_of_engine(engine: Engine, reader: Reader, prefer: str | None) -> Json:
+def _runs_of_engine(engine: Engine, reader: Reader) -> list[Json]:
     found = _runs(reader, engine=engine.sha256)
     if not found:
         raise UsageError(
             f"no run of engine {engine.title} has layers",
             remedy="measure it with the backend's profile switched on (options = { profile = true })",
         )
-    return next((row for row in found if row["case_key"] == prefer), found[0])
+    return found
 
 
 def _run_of_case(ref: str, reader: Reader, workspace: Workspace) -> Json:

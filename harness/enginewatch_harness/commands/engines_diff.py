@@ -12,7 +12,7 @@ from enginewatch_db.model import Json
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness.commands.options import json_option, store_option
 from enginewatch_harness.console import PIPE_WIDTH, out, result, result_json, say
-from enginewatch_harness.engine_sides import Side, load_pair
+from enginewatch_harness.engine_sides import Side, difference, load_pair
 
 
 @click.command()
@@ -26,6 +26,7 @@ def diff(base: str, cand: str, rows: int, workspace: Workspace, *, as_json: bool
 
     A and B are each an engine's or a run's id (its first characters), SESSION:CASE, or what trtexec exported: a
     NAME.layers.json with NAME.profile.json beside it, and NAME.times.json for the measured total; or their folder.
+    Of engines, runs are taken that agree in workload, model, batch, shapes and device.
 
     \b
     Examples:
@@ -34,15 +35,18 @@ def diff(base: str, cand: str, rows: int, workspace: Workspace, *, as_json: bool
       enginewatch engines diff fp16.layers.json int8.layers.json
     """
     one, other = load_pair(base, cand, workspace)
-    if one.case_key != other.case_key and None not in (one.case_key, other.case_key):
-        say(f"these are two cases: {one.case_key} and {other.case_key}")
+    warning = difference(one, other)
+    if warning is not None and (as_json or not out.is_terminal):
+        say(f"warning: {warning}")
     for side in (one, other):
         for note in side.notes:
             say(f"{side.name}: {note}")
     found = diff_layers(one.layers, other.layers, base_total_ns=one.total_ns, cand_total_ns=other.total_ns)
     if as_json:
-        result_json(_as_json(found, one, other))
+        result_json({"warning": warning, **_as_json(found, one, other)})
         return
+    if warning is not None:
+        result(f"Warning: {warning}\n")
     width = out.width if out.is_terminal else PIPE_WIDTH
     names = {"base_name": one.name, "cand_name": other.name}
     result(render_layer_diff(found, rows=rows, width=width, **names).rstrip("\n"))
