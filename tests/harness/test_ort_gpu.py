@@ -6,13 +6,24 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from enginewatch_db.errors import BackendError, PlanError
 from enginewatch_harness.backends import ort_gpu
 from enginewatch_harness.backends.base import Context, Job
 from enginewatch_harness.backends.onnxruntime import OnnxRuntimeBackend
-from enginewatch_harness.backends.ort_gpu import GpuInference, is_fallback, missing_library, placement, provider_list
+from enginewatch_harness.backends.ort_gpu import (
+    GpuInference,
+    Kept,
+    is_fallback,
+    missing_library,
+    placement,
+    provider_list,
+)
+from enginewatch_harness.backends.ort_kept import kept_folders
 from enginewatch_harness.backends.ort_options import CPU_PROVIDER, CUDA_PROVIDER, TENSORRT_PROVIDER, parse_options
 from enginewatch_harness.models import input_shapes, write_model
 
@@ -62,16 +73,16 @@ def test_providers_have_short_names(short, name):
 
 
 def test_fp32_on_cuda_is_not_silently_tf32():
-    [(name, settings)] = provider_list(options_of(provider="cuda"), "fp32", cache_dir=None, stream=None)
+    [(name, settings)] = provider_list(options_of(provider="cuda"), "fp32", kept=None, stream=None)
     assert (name, settings["use_tf32"]) == (CUDA_PROVIDER, "0")
-    [(_, settings)] = provider_list(options_of(provider="cuda"), "tf32", cache_dir=None, stream=None)
+    [(_, settings)] = provider_list(options_of(provider="cuda"), "tf32", kept=None, stream=None)
     assert settings["use_tf32"] == "1"
 
 
 def test_nothing_is_tuned_while_measuring_and_the_graph_is_as_asked():
-    [(_, plain)] = provider_list(options_of(provider="cuda"), "fp16", cache_dir=None, stream=7)
+    [(_, plain)] = provider_list(options_of(provider="cuda"), "fp16", kept=None, stream=7)
     assert (plain["tunable_op_enable"], plain["enable_cuda_graph"], plain["user_compute_stream"]) == ("0", "0", "7")
-    [(_, graphed)] = provider_list(options_of(provider="cuda", cuda_graph=True), "fp16", cache_dir=None, stream=None)
+    [(_, graphed)] = provider_list(options_of(provider="cuda", cuda_graph=True), "fp16", kept=None, stream=None)
     assert graphed["enable_cuda_graph"] == "1"
     assert "user_compute_stream" not in graphed
 
@@ -80,17 +91,47 @@ def test_nothing_is_tuned_while_measuring_and_the_graph_is_as_asked():
     ("precision", "flag"), [("fp16", "trt_fp16_enable"), ("bf16", "trt_bf16_enable"), ("int8", "trt_int8_enable")]
 )
 def test_tensorrt_may_choose_from_the_precision_that_is_asked_for(precision, flag):
-    found = provider_list(options_of(provider="tensorrt"), precision, cache_dir=Path("kept"), stream=None)
+    found = provider_list(
+        options_of(provider="tensorrt"), precision, kept=Kept(engines=Path("e"), timings=Path("t")), stream=None
+    )
     assert [name for name, _ in found] == [TENSORRT_PROVIDER, CUDA_PROVIDER]
     settings = found[0][1]
     assert settings[flag] == "True"
-    assert (
-        settings["trt_engine_cache_path"] == settings["trt_timing_cache_path"] == str(Path("kept/onnxruntime-tensorrt"))
-    )
+    assert (settings["trt_engine_cache_path"], settings["trt_timing_cache_path"]) == ("e", "t")
+
+
+def test_engines_are_kept_by_the_weights_and_only_timings_are_shared(tmp_path):
+    """onnxruntime hashes names: every engine file of ours is called the same, and so are layers of two trainings."""
+
+    def folders(value, beside):
+        path = tmp_path / f"{value}-{beside}" / "engine"
+        path.parent.mkdir()
+        weight = numpy_helper.from_array(np.full((64, 64), value, np.float32), "w")
+        graph = helper.make_graph(
+            [helper.make_node("Add", ["x", "w"], ["y"])],
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [64, 64])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [64, 64])],
+            [weight],
+        )
+        model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+        onnx.save(model, str(path), save_as_external_data=beside, location="weights")
+        kept = kept_folders(options_of(provider="tensorrt"), path, tmp_path / "cache")
+        assert kept is not None
+        assert kept.engines.is_dir()
+        assert kept == kept_folders(options_of(provider="tensorrt"), path, tmp_path / "cache")
+        return kept
+
+    found = [folders(value, beside) for value in (1, 2) for beside in (False, True)]
+    assert len({kept.engines for kept in found}) == 4
+    assert {kept.timings for kept in found} == {tmp_path / "cache" / "onnxruntime-tensorrt"}
+    path = tmp_path / "1-False" / "engine"
+    assert kept_folders(options_of(provider="tensorrt"), path, None) is None
+    assert kept_folders(options_of(provider="cuda"), path, tmp_path) is None
 
 
 def test_fp32_on_tensorrt_enables_nothing_lower():
-    found = provider_list(options_of(provider="tensorrt"), "fp32", cache_dir=None, stream=None)
+    found = provider_list(options_of(provider="tensorrt"), "fp32", kept=None, stream=None)
     assert not [name for name in found[0][1] if name.endswith(("16_enable", "8_enable", "cache_enable"))]
 
 

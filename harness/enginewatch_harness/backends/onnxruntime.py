@@ -26,6 +26,7 @@ from enginewatch_harness.backends.ort_errors import translated
 from enginewatch_harness.backends.ort_gpu import CudaTimer, GpuInference, make_timer, placement
 from enginewatch_harness.backends.ort_graph import read_graph
 from enginewatch_harness.backends.ort_inputs import index_bounds, input_specs, make_inputs, resolve_shapes
+from enginewatch_harness.backends.ort_kept import kept_folders
 from enginewatch_harness.backends.ort_loop import Window, delayed, measure, samples_table, warm_up
 from enginewatch_harness.backends.ort_options import (
     CPU_PROVIDER,
@@ -161,6 +162,7 @@ class OnnxRuntimeBackend:
         options = parse_options(job.options)
         path = engine_path or job.model_path
         context.enter(Phase.LOAD)
+        kept = kept_folders(options, path, context.cache_dir)
         began = time.monotonic_ns()
         timer = make_timer(options.provider)
         session = open_session(
@@ -168,7 +170,7 @@ class OnnxRuntimeBackend:
             options,
             precision=job.precision,
             optimization="disable",
-            cache_dir=context.cache_dir,
+            kept=kept,
             stream=None if timer is None else timer.address,
         )
         inputs = _inputs(session, job)
@@ -209,7 +211,7 @@ class OnnxRuntimeBackend:
             precision=job.precision,
             optimization="disable",
             profile_prefix=context.work_dir / "onnxruntime-profile",
-            cache_dir=context.cache_dir,
+            kept=kept_folders(options, path, context.cache_dir),
         )
         with translated(model=path, precision=job.precision):
             binding = _bind(session, _inputs(session, job), options)
@@ -237,7 +239,11 @@ class OnnxRuntimeBackend:
         path = engine_path or job.model_path
         options = parse_options(job.options)
         session = open_session(
-            path, options, precision=job.precision, optimization="disable", cache_dir=context.cache_dir
+            path,
+            options,
+            precision=job.precision,
+            optimization="disable",
+            kept=kept_folders(options, path, context.cache_dir),
         )
         names = [item.name for item in session.get_outputs()]
         with translated(model=path, precision=job.precision):

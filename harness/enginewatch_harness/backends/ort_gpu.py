@@ -36,15 +36,23 @@ _FALLBACK_WORDS = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """Folders in which TensorRT's engines and timings outlive a run."""
+
+    engines: Path
+    timings: Path
+
+
 def provider_list(
-    options: OrtOptions, precision: str, *, cache_dir: Path | None, stream: int | None
+    options: OrtOptions, precision: str, *, kept: Kept | None, stream: int | None
 ) -> list[tuple[str, Json]]:
     """Return the providers of a session with their options, as onnxruntime takes them. Pure.
 
     Args:
         options: Checked options.
         precision: Requested precision: decides TF32, and on TensorRT up to 10 the precisions that it may choose from.
-        cache_dir: Where TensorRT's engines and timings outlive the run; ``None``: nowhere.
+        kept: Where TensorRT's engines and timings outlive the run; ``None``: nowhere.
         stream: Address of the CUDA stream to work on; ``None``: the provider's own.
     """
     if options.provider == CPU_PROVIDER:
@@ -66,13 +74,12 @@ def provider_list(
     flag = _TRT_FLAGS.get(precision.removesuffix("_dynamic"))
     if flag is not None:
         trt[flag] = "True"
-    if cache_dir is not None:
-        folder = str(cache_dir / "onnxruntime-tensorrt")
+    if kept is not None:
         trt |= {
             "trt_engine_cache_enable": "True",
-            "trt_engine_cache_path": folder,
+            "trt_engine_cache_path": str(kept.engines),
             "trt_timing_cache_enable": "True",
-            "trt_timing_cache_path": folder,
+            "trt_timing_cache_path": str(kept.timings),
         }
     # What TensorRT does not take goes to CUDA before the CPU, as onnxruntime's documentation advises.
     return [(TENSORRT_PROVIDER, trt), (CUDA_PROVIDER, cuda)]

@@ -11,6 +11,7 @@ from enginewatch_db.model import Json
 from enginewatch_harness.backends.ort_errors import shorten, translated
 from enginewatch_harness.backends.ort_gpu import (
     NO_CPU_NODES,
+    Kept,
     fallback,
     is_fallback,
     load_cuda_libraries,
@@ -41,7 +42,7 @@ def open_session(
     model: Path | None = None,
     save_to: Path | None = None,
     profile_prefix: Path | None = None,
-    cache_dir: Path | None = None,
+    kept: Kept | None = None,
     stream: int | None = None,
 ) -> Any:  # noqa: ANN401 - onnxruntime ships no types
     """Load a model into a session of its own.
@@ -54,7 +55,7 @@ def open_session(
         model: The model to name in messages, where ``path`` is a scratch file made from it.
         save_to: Where to save the optimised graph; ``None``: nowhere.
         profile_prefix: Prefix of the file that onnxruntime's profiler writes; ``None``: no profiler.
-        cache_dir: Where a provider's engines outlive the run.
+        kept: Where a provider's engines outlive the run.
         stream: Address of the CUDA stream to work on.
 
     Raises:
@@ -82,7 +83,7 @@ def open_session(
         load_cuda_libraries(onnxruntime)
         if not options.allow_cpu_nodes:
             settings.add_session_config_entry(NO_CPU_NODES, "1")
-    providers = provider_list(options, precision, cache_dir=cache_dir, stream=stream)
+    providers = provider_list(options, precision, kept=kept, stream=stream)
     with warnings.catch_warnings(), translated(model=model or path, precision=precision):
         warnings.simplefilter("ignore")  # the check of the active provider below says the same, and fails
         try:
