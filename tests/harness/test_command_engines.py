@@ -226,6 +226,10 @@ def test_diff_of_recordings_needs_no_store_and_sums_to_the_measured_total(call, 
     assert explained == pytest.approx(found["total_delta_ns"], rel=0.02)
     assert explained + found["residual_ns"] == found["total_delta_ns"]
     assert found["base_total_ns"] == pytest.approx(2_653_600, rel=0.01)
+    profiled_ns = found["cand_profile_ns"] - found["base_profile_ns"]
+    assert found["profile_residual_ns"] == found["total_delta_ns"] - profiled_ns
+    assert found["base_profile_ns"] > found["base_total_ns"] > 0
+    assert min(found["base_overhead_ns"], found["cand_overhead_ns"]) >= 0
 
 
 def test_a_folder_and_a_profile_lead_to_the_same_engine_and_what_is_missing_is_said(call, tmp_path):

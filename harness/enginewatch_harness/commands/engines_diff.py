@@ -56,11 +56,19 @@ def _as_json(found: LayerDiff, one: Side, other: Side) -> Json:
     families = {name: {"base_ns": base, "cand_ns": cand} for name, (base, cand) in found.by_family().items()}
     totals = ("base_layers_ns", "cand_layers_ns", "base_total_ns", "cand_total_ns", "layers_delta_ns", "total_delta_ns")
     shares = ("residual_ns", "base_residual_ns", "cand_residual_ns", "conversions_delta_ns", "aligned_pct")
+    profiled = (
+        "is_corrected",
+        "base_profile_ns",
+        "cand_profile_ns",
+        "profile_residual_ns",
+        "base_overhead_ns",
+        "cand_overhead_ns",
+    )
     return {
         "base": {"name": one.name, "source": one.source},
         "cand": {"name": other.name, "source": other.source},
         "sentence": explain(found, base_name=one.name, cand_name=other.name),
-        **{name: getattr(found, name) for name in (*totals, *shares)},
+        **{name: getattr(found, name) for name in (*totals, *shares, *profiled)},
         "families": families,
         "groups": [{**asdict(group), "delta_ns": group.delta_ns} for group in found.groups],
     }
