@@ -1,6 +1,6 @@
--- One kind of measured value of a run counted in $bins bins up to its 99.5 % quantile, equally wide on a linear or (with
--- $log) a logarithmic axis, which begins at the 0.5 % quantile. What lies above is bin $bins, what lies below is bin -1:
--- so one outlier does not flatten the rest.
+-- One kind of measured value of a run counted in $bins bins up to its 99.5 % quantile, equally wide on a linear or
+-- (with $log) a logarithmic axis, which begins at the 0.5 % quantile. What lies above is bin $bins, what lies below is
+-- bin -1: so one outlier does not flatten the rest.
 WITH v AS (
   SELECT latency_ns AS value FROM latency_samples WHERE $kind = 'latency' AND run_id = $run::UUID
   UNION ALL

@@ -15,7 +15,8 @@ WITH raw AS (
 wide AS (
   SELECT source, t_ns,
     requests_running::DOUBLE AS requests_running, requests_waiting::DOUBLE AS requests_waiting,
-    kv_cache_used_pct::DOUBLE AS kv_cache_used_pct, batch_size::DOUBLE AS batch_size, iteration_ns / 1e6 AS iteration_ms,
+    kv_cache_used_pct::DOUBLE AS kv_cache_used_pct, batch_size::DOUBLE AS batch_size,
+    iteration_ns / 1e6 AS iteration_ms,
     CASE WHEN preempted >= 0 AND dt_s > 0 THEN preempted / dt_s END AS preemptions_per_s,
     CASE WHEN hit >= 0 AND asked > 0 THEN least(hit / asked, 1) * 100 END AS prefix_hit_pct,
     CASE WHEN queued_ns >= 0 AND queued > 0 THEN queued_ns / queued / 1e6 END AS queue_ms,

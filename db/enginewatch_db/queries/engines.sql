@@ -13,7 +13,8 @@ WITH used AS (
   GROUP BY r.engine_sha256
 )
 SELECT e.engine_sha256, e.engine_key, e.path, e.size_bytes, e.build_time_s,
-  coalesce(e.realised_precision, u.realised_precision) AS realised_precision, e.fingerprint, e.details, coalesce(e.model, u.model) AS model, e.model_sha256, coalesce(e.backend, u.backend) AS backend,
+  coalesce(e.realised_precision, u.realised_precision) AS realised_precision, e.fingerprint, e.details,
+  coalesce(e.model, u.model) AS model, e.model_sha256, coalesce(e.backend, u.backend) AS backend,
   e.tool_version, coalesce(e.device, u.device) AS device, e.compute_capability,
   coalesce(e.precision, u.precision) AS precision, e.shapes, coalesce(e.build_number, 0) AS build_number,
   epoch_us(e.built_at) AS built_us, e.peak_gpu_mem_mib, e.peak_host_mem_mib, coalesce(u.runs, 0) AS runs,
