@@ -14,15 +14,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enginewatch_db.errors import FAILURE_CODES, BackendError
-from enginewatch_harness.parse.trtexec_check import check_agreement
+from enginewatch_harness.parse.trtexec_check import check_agreement, whole_options
 from enginewatch_harness.parse.trtexec_json import parse_profile, parse_times
 from enginewatch_harness.parse.trtexec_layers import parse_layers
 from enginewatch_harness.parse.trtexec_lines import decode
 from enginewatch_harness.parse.trtexec_log import judge_build, judge_run, parse_log
 from enginewatch_harness.parse.trtexec_output import parse_output
+from enginewatch_harness.parse.trtexec_reasons import contradictions
 
 DATA = Path(__file__).parent.parent / "data" / "harness" / "trtexec"
 RUN, BUILD = "resnet50-fp32-b32", "build-resnet50-fp16"
+ASKED = {"cuda_graph": False, "spin_wait": False, "data_transfers": True, "streams": 1} | {
+    "multithreading": False,
+    "idle_ms": 0.0,
+    "sleep_ms": 0.0,
+    "expose_dma": False,
+}
+"""What the recording RUN was asked for."""
+
 FACTS = (
     "parse_time_s",
     "build_time_s",
@@ -61,6 +70,7 @@ def outcome(stdout: bytes, stderr: bytes, returncode: int, times: bytes):
     log.profile()
     log.bindings()
     judge_run(log, returncode, what="run")
+    assert log.options == whole_options(log.options, ASKED, printed=True, what="run")
     found = parse_times(decode(times), warmup_ms=500.0 if log.options.warmup_ms is None else log.options.warmup_ms)
     check_agreement(found, log.summary, streams=log.options.streams)
     return log, found
@@ -78,6 +88,8 @@ def holds(stdout: bytes, stderr: bytes, returncode: int, times: bytes) -> bool:
         return False
     log, found = result
     true_log, true = truth()
+    same = log.effective_options() == true_log.effective_options()
+    assert same or contradictions(log.options, ASKED), "another series, and nobody says so"
     assert len(found.latency_ms) == len(true.latency_ms)
     for name in ("latency_ms", "compute_ms", "h2d_ms", "d2h_ms"):
         # Damage below the file's own six digits cannot be told from rounding.
@@ -113,6 +125,34 @@ def test_lines_in_any_order(seed):
     told = log.options.effective()
     true = truth()[0].options.effective()
     assert told == {name: true[name] for name in told}, "an option is as it was, or it is not known"
+
+
+OPTIONS = (b"CUDA Graph", b"Spin-wait", b"Data transfers", b"Inference Streams", b"Idle time", b"Sleep time")
+
+
+@pytest.mark.parametrize("name", [*OPTIONS, b"Multithreading", b"ExposeDMA"])
+def test_a_lost_option_is_damage_where_the_tool_prints_it(name):
+    lines = read(f"{RUN}.stdout.log").splitlines(keepends=True)
+    lost = b"".join(line for line in lines if b"] [I] " + name + b": " not in line)
+    assert len(lost) < sum(map(len, lines))
+    options = parse_log(lost).options
+    with pytest.raises(BackendError, match="does not tell") as caught:
+        whole_options(options, ASKED, printed=True, what="run")
+    assert caught.value.code == "results_damaged"
+    filled = whole_options(options, ASKED, printed=False, what="run")
+    assert filled.effective() == truth()[0].options.effective(), "as asked for, where it may not be printed"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sets(st.integers(40, 75), min_size=1, max_size=4), st.integers(0, 255))
+def test_lines_of_the_options_that_were_lost_or_altered(places, byte):
+    lines = read(f"{RUN}.stdout.log").splitlines(keepends=True)
+    for place in sorted(places, reverse=True):
+        if byte % 2:
+            del lines[place]
+        else:
+            lines[place] = lines[place][:-3] + bytes([byte]) + lines[place][-2:]
+    holds(b"".join(lines), b"", 0, read(f"{RUN}.times.json"))
 
 
 @settings(max_examples=20, deadline=None)

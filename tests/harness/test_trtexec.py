@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import stat
@@ -250,6 +251,17 @@ def test_times_of_another_run_are_refused(tool, job, tmp_path, context):
     (tmp_path / "engine").write_bytes(b"x")
     replay(run={"name": "resnet50-fp16-b8", "exports": {"--exportTimes": "resnet50-fp16-b32.times.json"}})
     with pytest.raises(BackendError, match="the number of queries is") as caught:
+        BACKEND.measure(job, None, tmp_path / "engine", context)
+    assert caught.value.code == "results_damaged"
+
+
+def test_a_lost_line_of_the_options_begins_no_new_series(tool, job, tmp_path, context):
+    replay, _ = tool
+    (tmp_path / "engine").write_bytes(b"x")
+    said = gzip.decompress((DATA / "resnet50-fp16-b8.stdout.log.gz").read_bytes()).decode()
+    lost = "".join(line for line in said.splitlines(keepends=True) if "Spin-wait: " not in line)
+    replay(run={**GOOD["run"], "stdout": lost})
+    with pytest.raises(BackendError, match="does not tell spin_wait") as caught:
         BACKEND.measure(job, None, tmp_path / "engine", context)
     assert caught.value.code == "results_damaged"
 

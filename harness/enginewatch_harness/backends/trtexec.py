@@ -43,6 +43,7 @@ from enginewatch_harness.backends.trtexec_results import (
     time_base,
 )
 from enginewatch_harness.onnx_inputs import input_dtypes, read_inputs
+from enginewatch_harness.parse.trtexec_check import whole_options
 from enginewatch_harness.parse.trtexec_json import Profile, parse_profile
 from enginewatch_harness.parse.trtexec_layers import layers_table, realised_precision
 from enginewatch_harness.parse.trtexec_lines import decode
@@ -179,6 +180,10 @@ class TrtexecBackend:
         result = _run(command, work_dir, "trtexec", limit_s, (times_path, layers_path))
         log = parse_log(result.stdout, result.stderr)
         reasons = _judged(log, result, job.case_key, tool, path)
+        asked = _asked(options, job)
+        # The source of tensorrt_rtx is not public: what it prints is not known.
+        told = whole_options(log.options, asked, printed=not tool.rtx, what=job.case_key)
+        log = dataclasses.replace(log, options=told)
         times = read_times(times_path, log, job)
         offset_ns = time_base(times, times_path, began_ns)
         context.enter(Phase.MEASURE)
@@ -186,7 +191,7 @@ class TrtexecBackend:
         outcome = Outcome(
             command=command,
             log=log,
-            reasons=(*reasons, *contradictions(log.options, _asked(options, job)), *_other_device(log, job)),
+            reasons=(*reasons, *contradictions(told, asked), *_other_device(log, job)),
             times=times,
             offset_ns=offset_ns,
             layers=read_layers(layers_path),
@@ -271,6 +276,8 @@ def _asked(options: TrtexecOptions, job: Job) -> dict[str, float | bool]:
         "streams": options.streams,
         "multithreading": options.multithreading,
         "idle_ms": options.idle_ms,
+        "sleep_ms": 0.0,
+        "expose_dma": False,
         "warmup_ms": float(f"{job.warmup_s * 1000:g}"),
         "duration_s": float(f"{job.duration_s:g}"),
     }

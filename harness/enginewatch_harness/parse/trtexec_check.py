@@ -6,16 +6,45 @@ file that was damaged must not pass: so each is held against the other, by the t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from enginewatch_db.errors import MeasurementError
+from enginewatch_harness.parse.trtexec_facts import MeasuringOptions
 from enginewatch_harness.parse.trtexec_json import Times, resolution, summarise_times
 from enginewatch_harness.parse.trtexec_summary import LatencyStats, PerformanceSummary, mean_tolerance
 
 _REL = 2e-5
 """Both sides are printed with six significant digits from single precision."""
+
+
+def whole_options(
+    options: MeasuringOptions, asked: Mapping[str, float | bool], *, printed: bool, what: str
+) -> MeasuringOptions:
+    """Return the options that make a run's identity, none missing: a line that was lost must not begin a new series.
+
+    Args:
+        options: As the log tells them.
+        asked: Name of an attribute → what was asked for.
+        printed: Whether this tool prints them all: every trtexec from 8.2 to 11.1 does (its ``sampleOptions.cpp``).
+            Where it may not, what was asked for stands.
+        what: What was run, for the message.
+
+    Raises:
+        MeasurementError: ``results_damaged``: the tool prints an option, and the log does not tell it.
+    """
+    missing = options.untold()
+    if missing and printed:
+        raise MeasurementError(
+            f"{what}: the log does not tell {', '.join(missing)}, which this trtexec prints",
+            code="results_damaged",
+            remedy="its lines were lost or altered, so what was measured is not known: measure again",
+        )
+    filled: dict[str, Any] = {name: asked[name] for name in missing}
+    return replace(options, **filled)
 
 
 def check_agreement(times: Times, summary: PerformanceSummary, *, streams: int | None) -> None:

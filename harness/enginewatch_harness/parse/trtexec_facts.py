@@ -54,6 +54,22 @@ class MeasuringOptions:
         told = {name: value for name, value in chosen.items() if value is not None}
         return told | {name: value for name, value in seldom.items() if value}
 
+    def untold(self) -> tuple[str, ...]:
+        """Return the attributes that ``effective`` tells of and the log does not."""
+        return tuple(name for name in _EFFECTIVE if getattr(self, name) is None)
+
+
+_EFFECTIVE = (
+    "cuda_graph",
+    "spin_wait",
+    "data_transfers",
+    "streams",
+    "idle_ms",
+    "sleep_ms",
+    "multithreading",
+    "expose_dma",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceFacts:
@@ -110,7 +126,8 @@ def read_options(sections: dict[str, dict[str, str]]) -> MeasuringOptions:
         separate_profile=_switch(block, "Separate profiling"),
         profile=_switch(block, "Profile"),
         multithreading=_switch(block, "Multithreading"),
-        streams=_integer(block, "Inference Streams"),
+        # 8.5 and earlier call it by the other name.
+        streams=_integer(block, "Inference Streams" if "Inference Streams" in block else "Streams"),
         iterations=_integer(block, "Iterations"),
         duration_s=finite(duration[1]) if duration else None,
         warmup_ms=finite(duration[2]) if duration else None,

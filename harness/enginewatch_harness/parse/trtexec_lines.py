@@ -109,15 +109,16 @@ def decode_version(digits: str) -> str:
 def read_sections(lines: Iterable[LogLine]) -> dict[str, dict[str, str]]:
     """Return section → key → value of the informative lines; the first value of a key stands.
 
-    Sections are headed ``=== Inference Options ===`` and so on. Lines of the library never belong to one.
+    Sections are headed ``=== Inference Options ===`` and so on; what stands before the first, as in a log whose lines
+    were mixed up, is under the empty name. Lines of the library never belong to one.
     """
-    sections: dict[str, dict[str, str]] = {}
-    current: dict[str, str] | None = None
+    current: dict[str, str] = {}
+    sections = {"": current}
     for line in lines:
         if line.library or not line.whole or line.severity not in ("I", None):
             continue
         if match := _SECTION.match(line.text.strip()):
             current = sections.setdefault(match[1].strip(), {})
-        elif current is not None and (match := _PAIR.match(line.text)):
+        elif match := _PAIR.match(line.text):
             current.setdefault(match[1].strip(), match[2].strip())
     return sections
