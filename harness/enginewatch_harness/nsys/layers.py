@@ -46,8 +46,14 @@ def read_ranges(tables: Tables) -> dict[int | None, list[Range]]:
     }
     found: dict[int | None, list[Range]] = defaultdict(list)
     for start, end, kind, text, key, domain, tid in rows:
-        name = text or tables.text(key)
-        if end is None or not name or kind not in (None, *PUSH_POP) or (tid_process(tid), domain) in own:
+        name = str(text or tables.text(key) or "")
+        if (
+            start is None
+            or end is None
+            or not name
+            or kind not in (None, *PUSH_POP)
+            or (tid_process(tid), domain) in own
+        ):
             continue
         if not name.startswith(_NOT_LAYERS):
             found[tid].append(Range(start_ns=start, end_ns=end, name=name))
@@ -67,6 +73,8 @@ def read_graph_nodes(tables: Tables) -> dict[int, Point]:
     original: dict[int, int] = {}
     columns = ("start", "globalTid", "graphNodeId", "originalGraphNodeId")
     for start, tid, node, source in tables.rows("CUDA_GRAPH_NODE_EVENTS", columns, needed=("start", "graphNodeId")):
+        if start is None:
+            continue
         if source is None:
             made.setdefault(node, (tid, start))
         else:

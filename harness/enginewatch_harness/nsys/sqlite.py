@@ -15,7 +15,7 @@ from typing import Any
 from enginewatch_db.errors import MeasurementError
 from enginewatch_harness.nsys.events import GRAPH, KERNEL, MEMCPY, MEMSET, Call, GpuWork, Recording, plain_name
 from enginewatch_harness.nsys.layers import Point, innermost, read_graph_nodes, read_ranges, tid_process
-from enginewatch_harness.nsys.tables import Tables, quoted
+from enginewatch_harness.nsys.tables import Tables, damaged
 
 _KERNELS = "CUPTI_ACTIVITY_KIND_KERNEL"
 _COPIES = "CUPTI_ACTIVITY_KIND_MEMCPY"
@@ -24,6 +24,9 @@ _GRAPHS = "CUPTI_ACTIVITY_KIND_GRAPH_TRACE"
 _CALLS = "CUPTI_ACTIVITY_KIND_RUNTIME"
 _PLACE = ("start", "end", "correlationId", "globalPid", "deviceId", "streamId")
 _TIMES = ("start", "end")
+
+_LONGEST_NS = 2**53
+"""Of a recording: 104 days. Sums of its times then fit where they are stored."""
 
 _OLD_PAGEABLE = 0
 """In ``ENUM_CUDA_MEM_KIND``, for files that do not have that table."""
@@ -82,17 +85,22 @@ def _origin(tables: Tables) -> int:
     """Return the first moment of all: files may count from the session's start or from 1970."""
     firsts = []
     for table in (_KERNELS, _COPIES, _SETS, _GRAPHS, _CALLS):
-        if "start" in tables.columns(table):
-            (first,) = tables.connection.execute(f"SELECT min(start) FROM {quoted(table)}").fetchone()  # noqa: S608
-            firsts += [] if first is None else [first]
+        times = tables.rows(table, _TIMES, needed=("start",))
+        # CUPTI documents 0 for both times where it could not take them.
+        firsts += [start for start, end in times if start is not None and (start or end)]
     return min(firsts, default=0)
+
+
+def _span(start: int | None, end: int | None, origin: int) -> dict[str, int]:
+    if start is None or end is None or end - origin > _LONGEST_NS:
+        raise damaged(f"something runs from {start} to {end} ns")
+    return {"start_ns": start - origin, "end_ns": max(start, end) - origin}
 
 
 def _place(row: Sequence[Any], origin: int) -> dict[str, Any]:
     start, end, correlation, pid, device, stream = row
     return {
-        "start_ns": start - origin,
-        "end_ns": max(start, end) - origin,
+        **_span(start, end, origin),
         "correlation": correlation,
         "process": tid_process(pid),
         "device": device,
@@ -107,8 +115,7 @@ def _calls(tables: Tables, origin: int) -> Iterator[Call]:
     for start, end, name, correlation, tid in tables.rows(_CALLS, columns, needed=(*_TIMES, "nameId")):
         yield Call(
             name=plain_name(tables.text(name) or f"function {name}"),
-            start_ns=start - origin,
-            end_ns=max(start, end) - origin,
+            **_span(start, end, origin),
             correlation=correlation,
             process=tid_process(tid) if with_process else None,
             thread=tid,
@@ -177,7 +184,6 @@ def _transfers(tables: Tables, origin: int) -> Iterator[GpuWork]:
 
 def _graphs(tables: Tables, origin: int) -> Iterator[GpuWork]:
     for row in tables.rows(_GRAPHS, (*_PLACE, "graphId"), needed=_TIMES):
-        # CUPTI documents 0 for both times where it could not take them.
         if row[0] or row[1]:
             yield GpuWork(kind=GRAPH, name=f"graph {row[6]}", in_graph=True, **_place(row[:6], origin))
 

@@ -7,9 +7,13 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
+from enginewatch_db.errors import MeasurementError
+
 _META = ("META_DATA_CAPTURE", "META_DATA_EXPORT", "EXPORT_META_DATA")
 _VERSION_NAMES = ("EXPORT_PRODUCT_VERSION", "PRODUCT_VERSION", "EXPORT_TOOL_VERSION")
 _SCHEMA_NAMES = ("EXPORT_SCHEMA_VERSION", "SCHEMA_VERSION")
+_TEXT = frozenset({"name", "value", "label", "text", "filename"})
+"""Columns of texts; a name may be the number of one. All others hold whole numbers."""
 
 
 class Tables:
@@ -44,12 +48,20 @@ class Tables:
             table: Its name; an absent table has no rows.
             wanted: Names of columns.
             needed: Columns without which the table says nothing, so that it counts as absent.
+
+        Raises:
+            MeasurementError: ``results_damaged``: a column of numbers holds something else; SQLite itself allows it.
         """
         have = set(self.columns(table))
         if not have or not have.issuperset(needed):
             return
         listed = ", ".join(quoted(name) if name in have else "NULL" for name in wanted)
-        yield from self.connection.execute(f"SELECT {listed} FROM {quoted(table)}")  # noqa: S608 - names are quoted
+        kinds = [(name, _text if name in _TEXT else _whole) for name in wanted]
+        for row in self.connection.execute(f"SELECT {listed} FROM {quoted(table)}"):  # noqa: S608 - names are quoted
+            yield tuple(
+                value if value is None or type(value) is int else read(table, name, value)
+                for (name, read), value in zip(kinds, row, strict=True)
+            )
 
     @cached_property
     def strings(self) -> dict[int, str]:
@@ -77,6 +89,25 @@ class Tables:
         """Return an ``ENUM_`` table as number → label, or name where it has none."""
         rows = self.rows(table, ("id", "name", "label"), needed=("id",))
         return {key: str(label or name or "") for key, name, label in rows}
+
+
+def _whole(table: str, column: str, value: float | str | bytes) -> int:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    raise damaged(f"{table}.{column} holds {value!r:.60} where nsys writes a whole number")
+
+
+def _text(_table: str, _column: str, value: float | str | bytes) -> str:
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def damaged(why: str) -> MeasurementError:
+    """Return the error for a file that is SQLite, but not as nsys writes it."""
+    return MeasurementError(
+        f"the report is damaged: {why}",
+        code="results_damaged",
+        remedy="export it again: nsys export --type=sqlite FILE.nsys-rep",
+    )
 
 
 def _first(told: dict[str, str], names: Sequence[str]) -> str | None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from contextlib import closing, suppress
 from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from enginewatch_db.errors import MeasurementError
+from enginewatch_harness.nsys.as_text import as_json
 from enginewatch_harness.nsys.profiled import DIAGNOSTICS, profiled
 from enginewatch_harness.nsys.rules import hints
-from enginewatch_harness.nsys.scrub import Scrubber
+from enginewatch_harness.nsys.scrub import KEPT, Scrubber, scrub_report
 from enginewatch_harness.nsys.sqlite import read_recording
 from enginewatch_harness.nsys.summary import CallRow, summarize
+from enginewatch_harness.nsys.tables import quoted
 
 VERSIONS = {"2.9.1": "2022.2.1.31", "3.16.1": "2024.6.2.225", "3.25.0": "2026.2.1.106"}
 WINDOW_NS = 49 * 200_000 + 130_000  # from the first counted gemm to the last relu
@@ -246,3 +252,74 @@ def test_hints_name_what_holds_the_inference_back(launches):
     everything = {hint.code for hint in hints(recording, summarize(recording))}
     assert "memcpy_sync" not in everything  # before the first kernel
     assert "api_sync" in everything
+
+
+@pytest.mark.parametrize("value", ["a", b"\x00", 1.5, 1e400, None, 2**62])
+def test_what_is_no_time_is_damage(launches, value):
+    path = launches()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE loose AS SELECT * FROM CUPTI_ACTIVITY_KIND_KERNEL")
+        connection.execute("DROP TABLE CUPTI_ACTIVITY_KIND_KERNEL")
+        connection.execute("ALTER TABLE loose RENAME TO CUPTI_ACTIVITY_KIND_KERNEL")
+        connection.execute("UPDATE CUPTI_ACTIVITY_KIND_KERNEL SET end = ? WHERE rowid = 5", (value,))
+        connection.commit()
+    with pytest.raises(MeasurementError, match="the report is damaged") as caught:
+        read_recording(path)
+    assert caught.value.code == "results_damaged"
+
+
+def test_whole_numbers_may_be_stored_as_reals(launches):
+    path = launches()
+    before = read_recording(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE loose (start REAL, end REAL, nameId, correlationId REAL, globalTid)")
+        connection.execute(
+            "INSERT INTO loose SELECT start, end, nameId, correlationId, globalTid FROM CUPTI_ACTIVITY_KIND_RUNTIME"
+        )
+        connection.execute("DROP TABLE CUPTI_ACTIVITY_KIND_RUNTIME")
+        connection.execute("ALTER TABLE loose RENAME TO CUPTI_ACTIVITY_KIND_RUNTIME")
+        connection.commit()
+    assert read_recording(path).calls == before.calls
+
+
+def test_a_graph_without_times_does_not_move_the_others(export):
+    made = export()
+    made.add("CUPTI_ACTIVITY_KIND_GRAPH_TRACE", start=0, end=0, graphId=1)
+    since_1970 = 1_790_000_000_000_000_000
+    made.kernel(since_1970, since_1970 + 10, 1, 1)
+    (kernel,) = read_recording(made.close()).work
+    assert (kernel.start_ns, kernel.end_ns) == (0, 10)
+
+
+ODD = st.one_of(
+    st.none(), st.integers(-3, 40), st.floats(), st.text(max_size=3), st.binary(max_size=3),
+    st.sampled_from([2**63 - 1, -(2**63), 75, 59, "1", "/home/me/x", "A=/home/me/secret"]),
+)  # fmt: skip
+AFFINITIES = st.sampled_from(["", "INTEGER", "REAL", "TEXT", "BLOB", "NUMERIC"])
+FUZZED = {**KEPT, "StringIds": ("id", "value"), "PROCESSES": ("name",), "META_DATA_CAPTURE": ("name", "value")}
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_any_types_give_a_summary_or_are_damage(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("fuzz")
+    path = folder / "x.sqlite"
+    tables = data.draw(st.lists(st.sampled_from(sorted(FUZZED)), unique=True, min_size=1, max_size=4))
+    tame = data.draw(st.booleans())
+    values = st.integers(-3, 40) if tame else ODD
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE META_DATA_EXPORT (name, value)")
+        for table in tables:
+            columns = FUZZED[table]
+            listed = ", ".join(f"{quoted(name)} {data.draw(AFFINITIES)}" for name in columns)
+            connection.execute(f"CREATE TABLE {table} ({listed})")
+            row = st.tuples(*[values] * len(columns))
+            rows = data.draw(st.lists(row, max_size=3))
+            connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})", rows)
+        connection.commit()
+    with suppress(MeasurementError):
+        recording = read_recording(path)
+        summary = summarize(recording)
+        json.dumps(as_json(recording, summary, Scrubber(["secret"])))
+        profiled(recording, 1, Scrubber(["secret"]))
+        scrub_report(path, folder / "clean.sqlite")
