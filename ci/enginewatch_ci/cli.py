@@ -136,7 +136,8 @@ def accept(session: str, reason: str, by: str | None, store: str | None) -> None
     """Make SESSION the baseline of its plan from now on.
 
     \b
-    A baseline never moves by itself. Every entry is kept, with who and why.
+    A baseline never moves by itself. Every entry is kept, with who and why. Its engines become the last good ones,
+    but for those whose outputs were judged wrong: they are named.
     Example:    enginewatch accept latest --reason "INT8 calibration fixed, slower on purpose"
     """
     from enginewatch_ci.choose import choose_session
@@ -144,8 +145,10 @@ def accept(session: str, reason: str, by: str | None, store: str | None) -> None
 
     workspace = Workspace.locate(store)
     chosen = choose_session(workspace.root, session)
-    judgements.accept(workspace.root, chosen.plan_name, chosen.session_id, by=by or _user(), reason=reason)
+    wrong = judgements.accept(workspace.root, chosen.plan_name, chosen.session_id, by=by or _user(), reason=reason)
     _say(f"The baseline of plan {chosen.plan_name!r} is {chosen.title} from now on.", sys.stdout)
+    for case_key in wrong:
+        _say(f"Its engine of {case_key} is not a last good one: its outputs are wrong.", sys.stdout)
 
 
 def _user() -> str | None:

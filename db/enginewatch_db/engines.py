@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 ACCEPTED = "accepted"
 JUDGED = "judged"
 WITHDRAWN = "withdrawn"
+WRONG = "its outputs are wrong"
+WORSE = "judged again, and it is no longer known to be as good"
+ACCURACY = "accuracy"
+"""Cause of a verdict on outputs (``enginewatch_ci.accuracy``)."""
 
 _BAD = frozenset({Verdict.REGRESSED, Verdict.FAILED, Verdict.NOT_COMPARABLE})
 _GOOD = frozenset({Verdict.IMPROVED, Verdict.UNCHANGED})
@@ -22,7 +26,7 @@ _GOOD = frozenset({Verdict.IMPROVED, Verdict.UNCHANGED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoodEngine:
-    """One last good engine of a case; a case that was built more than once has one for each build.
+    """One last good engine of a case: there is one for each series (another GPU is another one) and each build.
 
     Attributes:
         plan_name: The plan.
@@ -44,7 +48,7 @@ class GoodEngine:
 
 
 def good_engines(reader: Reader, *, plan: str | None = None, case_key: str | None = None) -> tuple[GoodEngine, ...]:
-    """Return the last good engines, of one plan or case where that is given."""
+    """Return the last good engines, of one plan or case where that is given; of a case, the newest come first."""
     found = (GoodEngine(**row) for row in reader.rows("engines_good"))
     return tuple(item for item in found if plan in (None, item.plan_name) and case_key in (None, item.case_key))
 
@@ -76,11 +80,20 @@ def _no_worse(items: Sequence[Comparison]) -> Verdict | None:
     return Verdict.IMPROVED if Verdict.IMPROVED in verdicts else Verdict.UNCHANGED
 
 
-def mark_accepted(connection: duckdb.DuckDBPyConnection, session_id: str, reason: str) -> None:
-    """Make the engines of an accepted session the last good ones of its cases, where they have a valid run."""
+def mark_accepted(connection: duckdb.DuckDBPyConnection, session_id: str, reason: str) -> tuple[str, ...]:
+    """Make the engines of an accepted session the last good ones of its cases, where they have a valid run.
+
+    Returns:
+        The cases whose engines are not marked, because their outputs were judged wrong.
+    """
+    wrong = {case for (case,) in connection.execute(statement("wrong_cases"), {"session": session_id}).fetchall()}
     rows = connection.execute("SELECT DISTINCT case_key FROM runs WHERE session_id = ?", [session_id]).fetchall()
     for (case_key,) in rows:
-        _mark(connection, session_id, case_key, f"{ACCEPTED}: {reason}")
+        if case_key in wrong:
+            _withdraw(connection, session_id, case_key, WRONG, accepted=True)
+        else:
+            _mark(connection, session_id, case_key, f"{ACCEPTED}: {reason}")
+    return tuple(sorted(wrong))
 
 
 def mark_judged(
@@ -88,8 +101,11 @@ def mark_judged(
 ) -> None:
     """Note which engines of a judged session are good, and withdraw what an earlier judgement of it had said.
 
-    Without a baseline nothing is said: a first session is good when it is accepted.
+    Wrong outputs take back every mark of the session, a person's too: nobody accepts those for their speed. Else a
+    judgement without a baseline says nothing: a first session is good when it is accepted.
     """
+    for case_key in wrong_cases(comparisons):
+        _withdraw(connection, session_id, case_key, WRONG, accepted=True)
     if baseline is None or baseline == session_id:
         return
     good = good_cases(comparisons)
@@ -97,7 +113,13 @@ def mark_judged(
         if case_key in good:
             _mark(connection, session_id, case_key, f"{JUDGED} {good[case_key]}")
         else:
-            _withdraw(connection, session_id, case_key)
+            _withdraw(connection, session_id, case_key, WORSE, accepted=False)
+
+
+def wrong_cases(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    """Return the cases whose outputs were judged wrong. Pure."""
+    wrong = {item.case_key for item in comparisons if item.verdict is Verdict.FAILED and item.cause == ACCURACY}
+    return tuple(sorted(wrong))
 
 
 def _mark(connection: duckdb.DuckDBPyConnection, session_id: str, case_key: str, why: str) -> None:
@@ -106,9 +128,11 @@ def _mark(connection: duckdb.DuckDBPyConnection, session_id: str, case_key: str,
     connection.execute(statement("good_mark"), given)
 
 
-def _withdraw(connection: duckdb.DuckDBPyConnection, session_id: str, case_key: str) -> None:
-    why = f"{WITHDRAWN}: judged again, and it is no longer known to be as good"
-    connection.execute(statement("good_withdraw"), {"session": session_id, "case": case_key, "why": why})
+def _withdraw(
+    connection: duckdb.DuckDBPyConnection, session_id: str, case_key: str, why: str, *, accepted: bool
+) -> None:
+    given = {"session": session_id, "case": case_key, "why": f"{WITHDRAWN}: {why}", "accepted": accepted}
+    connection.execute(statement("good_withdraw"), given)
 
 
 def engine_rows(reader: Reader) -> list[Json]:

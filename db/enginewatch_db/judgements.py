@@ -113,8 +113,13 @@ def _finding_row(item: Finding) -> list[object]:
     ]
 
 
-def accept(workspace: Workspace | Path, plan_name: str, session_id: str, *, by: str | None, reason: str) -> None:
+def accept(
+    workspace: Workspace | Path, plan_name: str, session_id: str, *, by: str | None, reason: str
+) -> tuple[str, ...]:
     """Make a session the baseline of its plan, and its engines the last good ones; nothing is overwritten.
+
+    Returns:
+        The cases whose engines are not made the last good ones, because their outputs were judged wrong.
 
     Raises:
         UsageError: ``reason`` is empty.
@@ -126,5 +131,6 @@ def accept(workspace: Workspace | Path, plan_name: str, session_id: str, *, by: 
     with writer(place) as connection:
         connection.execute("BEGIN")
         connection.execute("INSERT INTO baselines VALUES (?, ?, now(), ?, ?)", [plan_name, session_id, by, reason])
-        engines.mark_accepted(connection, session_id, reason)
+        wrong = engines.mark_accepted(connection, session_id, reason)
         connection.execute("COMMIT")
+    return wrong

@@ -7,8 +7,11 @@ import pytest
 from click.testing import CliRunner
 
 from enginewatch_ci import cli
+from enginewatch_ci.choose import choose_session
+from enginewatch_db import judgements
 from enginewatch_db.connect import Reader
 from enginewatch_db.errors import StorageError, UsageError
+from enginewatch_db.model import Comparison, Verdict
 
 
 @pytest.fixture
@@ -135,6 +138,24 @@ def test_accept_moves_the_baseline_and_keeps_who_and_why(call, lab, store, cases
     with Reader.open(store.root) as reader:
         rows = reader.console("SELECT accepted_by, reason FROM baselines").to_pylist()
     assert rows == [{"accepted_by": "ann", "reason": "calibrated anew"}]
+
+
+def test_accept_says_which_engine_is_not_good_for_its_outputs_are_wrong(call, lab, store, cases):
+    store.add(lab.session())
+    session = choose_session(store.root, "latest")
+    wrong = Comparison(
+        case_key=cases[0],
+        series_id=None,
+        metric="output_rel_l2",
+        verdict=Verdict.FAILED,
+        why="the outputs are wrong",
+        threshold_rel=0.05,
+        cause="accuracy",
+    )
+    judgements.store(store.root, session.session_id, baseline_session=None, comparisons=[wrong], findings=[])
+    code, out, _ = call(cli.accept, "latest", "--reason", "first")
+    assert (code, out.count("not a last good one")) == (0, 1)
+    assert cases[0] in out
 
 
 def test_accept_wants_one_session_and_a_reason(call, lab, store):

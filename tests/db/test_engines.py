@@ -35,14 +35,26 @@ def engine(name: str, build_number: int = 0) -> EngineRecord:
 
 
 @pytest.fixture
-def session(workspace, make_run):
+def session(workspace, make_run, make_identity):
     """Store a session with one run of each of two cases, built with one engine."""
 
-    def build(session_id: str, *engines: EngineRecord, hour: int = 0, status: RunStatus = RunStatus.OK) -> None:
+    def build(
+        session_id: str,
+        *engines: EngineRecord,
+        hour: int = 0,
+        status: RunStatus = RunStatus.OK,
+        device: str = "Test CPU",
+    ) -> None:
         for order, case_key in enumerate((CASE, OTHER)):
             for repeat, item in enumerate(engines):
                 record, tables = make_run(
-                    session_id=session_id, case_key=case_key, repeat=repeat, order_idx=order, hour=hour, n=50
+                    session_id=session_id,
+                    case_key=case_key,
+                    repeat=repeat,
+                    order_idx=order,
+                    hour=hour,
+                    n=50,
+                    identity=make_identity(device=device),
                 )
                 write(workspace.spool, dataclasses.replace(record, engine=item, status=status), tables)
         ingest(workspace)
@@ -171,3 +183,47 @@ def test_engines_of_the_baseline_and_the_last_good_ones_are_protected(workspace,
     assert kept() == {"aa", "bb"}
     accept(workspace, "test-plan", THIRD, by=None, reason="the measure from now on")
     assert kept() == {"cc"}
+
+
+def wrong(case_key: str = CASE) -> Comparison:
+    return comparison(Verdict.FAILED, "output_rel_l2", case_key, cause="accuracy")
+
+
+def test_another_gpu_has_last_good_engines_of_its_own_and_the_newest_come_first(workspace, session):
+    session(BASE, engine("aa"), device="NVIDIA H200")
+    session(NEXT, engine("bb"), hour=1, device="NVIDIA L4")
+    accept(workspace, "test-plan", BASE, by=None, reason="first")
+    accept(workspace, "test-plan", NEXT, by=None, reason="first on the other GPU")
+    assert good(workspace) == ["bb", "aa"]
+    session(THIRD, engine("cc"), hour=2, device="NVIDIA L4")
+    judged(workspace, THIRD, comparison(Verdict.UNCHANGED), baseline=NEXT)
+    assert good(workspace) == ["cc", "aa"]
+    with Reader.open(workspace) as reader:
+        assert {sha256[:2] for sha256 in protected(reader)} == {"aa", "bb", "cc"}
+
+
+def test_a_baseline_of_another_gpu_is_protected_where_nothing_was_marked(workspace, session):
+    session(BASE, engine("aa"), device="NVIDIA H200")
+    session(NEXT, engine("bb"), hour=1, device="NVIDIA L4")
+    accept(workspace, "test-plan", NEXT, by=None, reason="of the other GPU")
+    with Reader.open(workspace) as reader:
+        assert {sha256[:2] for sha256 in protected(reader)} == {"aa", "bb"}
+
+
+def test_accepting_never_makes_an_engine_with_wrong_outputs_good_and_says_which(workspace, session):
+    session(BASE, engine("aa"))
+    judged(workspace, BASE, wrong(), baseline=None)
+    assert accept(workspace, "test-plan", BASE, by=None, reason="first") == (CASE,)
+    assert (good(workspace), good(workspace, OTHER)) == ([], ["aa"])
+    judged(workspace, BASE, baseline=None)
+    assert accept(workspace, "test-plan", BASE, by=None, reason="by other limits") == ()
+    assert good(workspace) == ["aa"]
+
+
+def test_wrong_outputs_take_every_mark_back_also_of_a_first_session(workspace, session):
+    session(BASE, engine("aa"))
+    accept(workspace, "test-plan", BASE, by=None, reason="before anybody looked at its outputs")
+    judged(workspace, BASE, wrong(), baseline=None)
+    assert (good(workspace), good(workspace, OTHER)) == ([], ["aa"])
+    judged(workspace, BASE, comparison(Verdict.FAILED, "latency_p50_ms", OTHER), baseline=None)
+    assert good(workspace, OTHER) == ["aa"], "a failure of another kind is no reason"
