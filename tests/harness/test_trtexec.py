@@ -463,6 +463,30 @@ def test_engine_options_hold_what_changes_an_engine(job):
     assert BACKEND.engine_options(changed(job, shapes={"input": (1, 3, 32, 32)})) != base
 
 
+def test_the_key_has_the_content_of_plugins_and_whether_the_timing_cache_is_strict(
+    job, tool, tmp_path, context, monkeypatch
+):
+    _, calls = tool
+    monkeypatch.chdir(tmp_path)
+    library = tmp_path / "plugin.so"
+    plugged = changed(job, options={"plugins": ["plugin.so"]})
+    with pytest.raises(BackendError, match=r"none\.so does not exist") as caught:
+        BACKEND.engine_options(changed(job, options={"plugins": ["./none.so"]}))
+    assert caught.value.code == "plugin_missing"
+    library.write_bytes(b"one")
+    one = BACKEND.engine_options(plugged)
+    assert one == BACKEND.engine_options(changed(job, options={"plugins": [str(library)]}))
+    library.write_bytes(b"two")
+    assert BACKEND.engine_options(plugged) != one
+    by_name = BACKEND.engine_options(changed(job, options={"plugins": ["libknown.so"]}))
+    assert by_name["plugins"] == ["libknown.so"], "the dynamic loader finds it"
+    BACKEND.build(plugged, tmp_path / "new.engine", context)
+    assert f"--staticPlugins={library}" in calls()[-1][1], "the tool runs in a folder of its own"
+    cached, strict = {"timing_cache": "tactics"}, {"timing_cache": "tactics", "strict_timing_cache": True}
+    keys = [BACKEND.engine_options(changed(job, options=options)) for options in (cached, strict)]
+    assert keys[0] != keys[1]
+
+
 def test_a_build_that_hangs_is_stopped(tmp_path, monkeypatch, job, context):
     path = tmp_path / "trtexec"
     path.write_text(

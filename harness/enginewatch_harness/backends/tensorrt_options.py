@@ -145,6 +145,7 @@ class TensorrtOptions:
             "optimization_level": self.optimization_level,
             "workspace_mib": self.workspace_mib,
             "timing_cache": self.timing_cache is not None,
+            "strict_timing_cache": self.strict_timing_cache,
             "precision_by": "flags" if self.by_flags else "graph",
             "sparsity": self.sparsity,
             "hardware_compatibility": self.hardware_compatibility,

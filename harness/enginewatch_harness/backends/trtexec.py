@@ -28,7 +28,9 @@ from enginewatch_harness.backends.trtexec_model import (
     dynamic_shapes,
     engine_file,
     identity_of_graph,
+    identity_of_plugins,
     model_of,
+    plugin_path,
     profile_shapes_of,
     work_folder,
 )
@@ -82,7 +84,8 @@ class TrtexecBackend:
         """Return what the engine depends on besides model, device, version and precision.
 
         Raises:
-            BackendError: ``unsupported_precision``: nothing here puts this precision into a graph.
+            BackendError: ``unsupported_precision``: nothing here puts this precision into a graph;
+                ``plugin_missing``.
             PlanError: An option of the plan is unknown or has a bad value.
         """
         options = parse_options(job.options)
@@ -93,6 +96,7 @@ class TrtexecBackend:
             "workspace_mib": options.workspace_mib,
             "timing_cache": options.timing_cache is not None,
             **options.building(),
+            **identity_of_plugins(options),
             **identity_of_graph(job, options),
         }
 
@@ -317,10 +321,13 @@ def _run(command: list[str], work_dir: Path, prefix: str, timeout_s: float, expo
 
 
 def _options(job: Job) -> TrtexecOptions:
-    """Return the checked options; relative caches are of the folder that the command was given in."""
+    """Return the checked options; relative files are of the folder that the command was given in."""
     options = parse_options(job.options)
     return dataclasses.replace(
-        options, timing_cache=_absolute(options.timing_cache), runtime_cache=_absolute(options.runtime_cache)
+        options,
+        timing_cache=_absolute(options.timing_cache),
+        runtime_cache=_absolute(options.runtime_cache),
+        plugins=tuple(map(plugin_path, options.plugins)),
     )
 
 

@@ -12,6 +12,7 @@ from enginewatch_harness.backends.trtexec_command import Tool, in_graph, weakly_
 from enginewatch_harness.backends.trtexec_find import find_tool
 from enginewatch_harness.backends.trtexec_options import TrtexecOptions
 from enginewatch_harness.backends.trtexec_shapes import tuned_for
+from enginewatch_harness.engine_cache import file_sha256
 from enginewatch_harness.graph_precision import (
     Calibration,
     GraphModel,
@@ -56,6 +57,27 @@ def profile_shapes_of(job: Job, options: TrtexecOptions) -> dict[str, tuple[int,
     if options.opt_batch is None or job.model_path.suffix in _ENGINES:
         return job.shapes
     return tuned_for(job.shapes, options, read_inputs(job.model_path))
+
+
+def plugin_path(path: str) -> str:
+    """Return a plugin's library as the tool finds it from another folder; a bare name is the dynamic loader's."""
+    return str(Path(path).absolute()) if "/" in path or Path(path).is_file() else path
+
+
+def identity_of_plugins(options: TrtexecOptions) -> Json:
+    """Return the contents of the plugins' libraries; of one that only the dynamic loader finds, its name.
+
+    Raises:
+        BackendError: ``plugin_missing``: there is no such file.
+    """
+    found = []
+    for path in map(plugin_path, options.plugins):
+        if "/" in path and not Path(path).is_file():
+            raise BackendError(
+                f"the plugin library {path} does not exist", code="plugin_missing", remedy="correct the option plugins"
+            )
+        found.append(file_sha256(Path(path)) if "/" in path else path)
+    return {"plugins": found} if found else {}
 
 
 def model_of(job: Job, tool: Tool, options: TrtexecOptions, context: Context) -> GraphModel:

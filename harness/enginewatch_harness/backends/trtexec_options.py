@@ -48,7 +48,7 @@ class TrtexecOptions:
         version_compatible: The engine must run on later versions of TensorRT too.
         exclude_lean_runtime: Leave the lean runtime out of a version-compatible engine.
         tactic_sources: Libraries to add to or take from the builder's: ``["-CUDNN", "+CUBLAS"]``.
-        plugins: Libraries of plugins to load.
+        plugins: Libraries of plugins to load: files, or names that the dynamic loader finds.
         timing_cache: File of tactic timings, read and written by builds; ``None``: none, so builds vary.
         runtime_cache: File of compiled kernels that ``tensorrt_rtx`` reads and writes; ``None``: it compiles them
             in the first inferences of every run, inside the warm-up.
@@ -119,7 +119,7 @@ class TrtexecOptions:
         }
 
     def building(self) -> Json:
-        """Return what an engine depends on, where it is not the default."""
+        """Return what an engine depends on, where it is not the default; of ``plugins`` that is their content."""
         default = TrtexecOptions()
         names = (
             "max_tactics",
@@ -132,7 +132,7 @@ class TrtexecOptions:
             "version_compatible",
             "exclude_lean_runtime",
             "tactic_sources",
-            "plugins",
+            "strict_timing_cache",
             "min_shapes",
             "max_shapes",
         )
