@@ -6,6 +6,7 @@ import errno
 import json
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,16 @@ from enginewatch_harness.lean import leave_out_pandas
 from enginewatch_harness.nsys.diagnose import asked_for, diagnose
 from enginewatch_harness.process import die_with_parent
 from enginewatch_harness.registry import backend
-from enginewatch_harness.wire import EVENTS, WorkOrder, WorkResult, read_order, write_result
+from enginewatch_harness.wire import (
+    EVENTS,
+    LOOK_S,
+    NOT_YET,
+    WorkOrder,
+    WorkResult,
+    discard_result,
+    read_order,
+    write_result,
+)
 
 
 def work(folder: Path) -> WorkResult:
@@ -60,26 +70,58 @@ def _measure(order: WorkOrder, context: Context, emit: Callable[..., None]) -> W
     measurement = backend(order.backend).measure(order.job, order.engine, order.engine_path, context)
     emit(phase=Phase.DRAIN)
     after = sentinel.sample()
-    return WorkResult(measurement=_look_inside(order, measurement, context), sentinel_ns=tuple(before + after))
+    return _look_inside(order, WorkResult(measurement=measurement, sentinel_ns=tuple(before + after)), context)
 
 
-def _look_inside(order: WorkOrder, measurement: Measurement, context: Context) -> Measurement:
-    """Add the profile and the accuracy, after everything that is timed."""
-    tool = backend(order.backend)
+def _look_inside(order: WorkOrder, result: WorkResult, context: Context) -> WorkResult:
+    """Add the profile and the accuracy, after everything that is timed.
+
+    What is known is written before each step: a library that takes the process with it, or the time limit, costs
+    that step and no measurement.
+    """
+    tool, measurement = backend(order.backend), _measured(result)
+    order = _with_time_to_look(order, context)
     if order.profile and isinstance(tool, Profiles):
+        _save_early(order, tool, result, measurement, context)
         context.enter(Phase.PROFILE)
         measurement = _with_profile(order, tool, measurement, context)
     if asked_for(order):
+        _save_early(order, tool, result, measurement, context)
         context.enter(Phase.PROFILE)
         measurement = _with_diagnosis(diagnose(tool, order, context), measurement)
     if isinstance(tool, Infers):
-        found = _accuracy(order, tool, context)
-        measurement = replace(
-            measurement,
-            metrics=(*measurement.metrics, *found.metrics),
-            notes=(*measurement.notes, *found.notes),
-        )
-    return measurement
+        if order.accuracy:
+            _save_early(order, tool, result, measurement, context)
+        measurement = _with_accuracy(measurement, _accuracy(order, tool, context))
+    return replace(result, measurement=measurement)
+
+
+def _measured(result: WorkResult) -> Measurement:
+    if result.measurement is None:
+        raise BackendError("there is no measurement to look into", code="no_samples")
+    return result.measurement
+
+
+def _with_time_to_look(order: WorkOrder, context: Context) -> WorkOrder:
+    # As the one who follows this worker reckons: see run_worker.
+    if order.timeout_s is None:
+        return order
+    return replace(order, timeout_s=max(order.timeout_s, (time.monotonic_ns() - context.t0_ns) / 1e9 + LOOK_S))
+
+
+def _save_early(order: WorkOrder, tool: object, result: WorkResult, measurement: Measurement, context: Context) -> None:
+    if isinstance(tool, Infers):
+        why = NOT_YET if order.accuracy else order.no_accuracy
+        measurement = _with_accuracy(measurement, Checked(metrics=absent_accuracy(why)))
+    _save(context.work_dir, replace(result, measurement=measurement, early=True))
+
+
+def _with_accuracy(measurement: Measurement, found: Checked) -> Measurement:
+    return replace(
+        measurement,
+        metrics=(*measurement.metrics, *found.metrics),
+        notes=(*measurement.notes, *found.notes),
+    )
 
 
 def _with_profile(order: WorkOrder, tool: Profiles, measurement: Measurement, context: Context) -> Measurement:
@@ -88,6 +130,8 @@ def _with_profile(order: WorkOrder, tool: Profiles, measurement: Measurement, co
     except BackendError as error:
         # It explains a result and is none: the measurement stands without it.
         return replace(measurement, notes=(*measurement.notes, f"no profile: {error.message}"))
+    except Exception as error:  # noqa: BLE001 (a fault of a profiler must not cost what was measured)
+        return replace(measurement, notes=(*measurement.notes, f"no profile: {_words(error)}"))
     return replace(
         measurement,
         tables={**measurement.tables, **found.tables},
@@ -111,7 +155,19 @@ def _accuracy(order: WorkOrder, tool: Infers, context: Context) -> Checked:
     if not order.accuracy:
         return Checked(metrics=absent_accuracy(order.no_accuracy))
     context.enter(Phase.ACCURACY)
-    return check(tool, order.job, order.engine, order.engine_path, context)
+    try:
+        return check(tool, order.job, order.engine, order.engine_path, context)
+    except BackendError:
+        # The outputs are wrong: that is a result.
+        raise
+    except Exception as error:  # noqa: BLE001 (a fault of the check must not cost what was measured)
+        return Checked(metrics=absent_accuracy(f"the accuracy check failed: {_words(error)}"))
+
+
+def _words(error: Exception) -> str:
+    """Return an unforeseen error in one line; the log has the rest."""
+    traceback.print_exception(error)
+    return f"{type(error).__name__}: {error}"
 
 
 def main() -> int:
@@ -129,25 +185,34 @@ def main() -> int:
             failure=Failure(code="out_of_memory", message="host memory ran out", remedy="use a smaller batch or model")
         )
     except Exception as error:  # noqa: BLE001 (process boundary: a backend's fault becomes a failed run with its log)
-        import traceback
-
-        traceback.print_exc()
         result = WorkResult(
-            failure=Failure(
-                code="crashed", message=f"{type(error).__name__}: {error}", remedy=f"read {folder}/worker.stderr.log"
-            )
+            failure=Failure(code="crashed", message=_words(error), remedy=f"read {folder}/worker.stderr.log")
         )
+    try:
+        _save(folder, result)
+    except BackendError as error:
+        full = Failure(code=error.code, message=error.message, remedy=error.remedy)
+        write_result(folder, WorkResult(failure=full))
+    return 0
+
+
+def _save(folder: Path, result: WorkResult) -> None:
+    """Write the result.
+
+    Raises:
+        BackendError: ``disk_full``; nothing of it, and of an earlier one, is left.
+    """
     try:
         write_result(folder, result)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        for table in folder.glob("*.parquet"):
-            table.unlink()
-        message = f"no space left while a worker wrote its result into {folder}"
-        remedy = "free some space, then `enginewatch run PLAN --resume`"
-        write_result(folder, WorkResult(failure=Failure(code="disk_full", message=message, remedy=remedy)))
-    return 0
+        discard_result(folder)
+        raise BackendError(
+            f"no space left while a worker wrote its result into {folder}",
+            code="disk_full",
+            remedy="free some space, then `enginewatch run PLAN --resume`",
+        ) from error
 
 
 if __name__ == "__main__":

@@ -8,17 +8,18 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from enginewatch_db.model import Failure, Json, Phase, PhaseMark
 from enginewatch_harness.gpu_choice import environment
 from enginewatch_harness.process import start, stop_group, tail
-from enginewatch_harness.wire import EVENTS, WorkOrder, WorkResult, read_result, write_order
+from enginewatch_harness.wire import EVENTS, LOOK_S, NOT_YET, WorkOrder, WorkResult, read_result, write_order
 
 POLL_S = 0.05
 _LIMIT = {"measure": "raise measure.timeout_s in the plan", "build": "build a smaller model or with fewer tactics"}
 GRACE_S = 5.0
+_LOOKS = {Phase.PROFILE: "the profile", Phase.ACCURACY: "the accuracy check"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,6 +47,11 @@ class Followed:
             if "n" in event:
                 on_progress(int(event["n"]), event["median_ms"])
 
+    def deadline_s(self, began_s: float, timeout_s: float) -> float:
+        """Return when the worker is stopped (monotonic clock): a look inside has ``LOOK_S`` at least."""
+        looks = [at_ns / 1e9 + LOOK_S for phase, at_ns in self.entered if phase in _LOOKS]
+        return max([began_s + timeout_s, *looks[:1]])
+
     def phases(self) -> tuple[PhaseMark, ...]:
         """Return the phases: each ends where the next begins."""
         starts = [at for _, at in self.entered]
@@ -63,7 +69,9 @@ def run_worker(
 
     A case that is bound to a GPU sees that one alone, as device 0.
 
-    A worker that is killed or does not end in time gives a ``Failure`` with code ``killed`` or ``timeout``.
+    A worker that is killed or does not end in time gives a ``Failure`` with code ``killed`` or ``timeout``; while it
+    looked inside after measuring, the measurement and a note. That look has what is left of ``timeout_s``, and
+    ``LOOK_S`` at least.
     On ``KeyboardInterrupt`` the whole group is ended before the exception goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,19 +85,51 @@ def run_worker(
         env={**os.environ, **environment(order.job.device_uuid)},
     )
     followed = Followed()
-    deadline = time.monotonic() + timeout_s
+    began_s = time.monotonic()
     timed_out = False
     try:
         with (folder / EVENTS).open(encoding="utf-8") as stream:
             while process.poll() is None and not timed_out:
                 followed.drain(stream.read(), on_progress)
                 time.sleep(POLL_S)
-                timed_out = time.monotonic() > deadline and process.poll() is None
+                overdue = time.monotonic() > followed.deadline_s(began_s, timeout_s)
+                timed_out = overdue and process.poll() is None
             followed.drain(stream.read(), on_progress)
     finally:
         returncode = stop_group(process, 0.0 if timed_out else GRACE_S)
-    result = None if timed_out else read_result(folder)
-    return result or WorkResult(failure=_failure(folder, order, returncode, timeout_s, timed_out=timed_out)), followed
+    result = read_result(folder)
+    if result is None:
+        return WorkResult(failure=_failure(folder, order, returncode, timeout_s, timed_out=timed_out)), followed
+    if result.early:
+        result = _kept(result, _why_early(folder, followed, returncode, timed_out=timed_out))
+    return result, followed
+
+
+def _why_early(folder: Path, followed: Followed, returncode: int, *, timed_out: bool) -> str:
+    phase, at_ns = followed.entered[-1]
+    what = _LOOKS.get(phase, "what follows the measurement")
+    if timed_out:
+        took_s = (time.monotonic_ns() - at_ns) / 1e9
+        return f"{what} was stopped after {took_s:.0f} s: it took too long; raise measure.timeout_s in the plan"
+    if returncode < 0:
+        return f"{what} was ended by {signal.Signals(-returncode).name}"
+    return f"{what} ended the process with status {returncode}: {_last_line(folder)}"
+
+
+def _kept(result: WorkResult, why: str) -> WorkResult:
+    """Return the early result with why it is all there is."""
+    measurement = result.measurement
+    if measurement is None:
+        return result
+    metrics = tuple(
+        replace(item, absent_reason=why) if item.absent_reason == NOT_YET else item for item in measurement.metrics
+    )
+    return replace(result, measurement=replace(measurement, metrics=metrics, notes=(*measurement.notes, why)))
+
+
+def _last_line(folder: Path) -> str:
+    lines = tail(folder / "worker.stderr.log", 400).splitlines()
+    return lines[-1] if lines else "no message"
 
 
 def _failure(folder: Path, order: WorkOrder, returncode: int, timeout_s: float, *, timed_out: bool) -> Failure:
@@ -107,9 +147,8 @@ def _failure(folder: Path, order: WorkOrder, returncode: int, timeout_s: float, 
             message=f"the {what} was killed by {name}",
             remedy="was memory short? see dmesg; then `enginewatch run PLAN --resume`",
         )
-    last = tail(folder / "worker.stderr.log", 400).splitlines()
     return Failure(
         code="crashed",
-        message=f"the {what} ended with status {returncode}: {last[-1] if last else 'no message'}",
+        message=f"the {what} ended with status {returncode}: {_last_line(folder)}",
         remedy=f"read {folder / 'worker.stderr.log'}",
     )

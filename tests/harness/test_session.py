@@ -14,6 +14,7 @@ from enginewatch_db.connect import Reader
 from enginewatch_db.errors import DiskFullError, PlanError, StorageError, StoreLockedError, UsageError
 from enginewatch_db.model import Phase, RunStatus
 from enginewatch_harness import events, session, workers
+from enginewatch_harness.accuracy.check import ELSEWHERE
 from enginewatch_harness.session_request import failed_cases
 
 
@@ -174,6 +175,33 @@ def test_a_killed_worker_costs_one_run(tiny_plan, run_plan, monkeypatch):
     assert sum(record.status is RunStatus.OK for record in again.records) == 4
     with pytest.raises(UsageError, match="no unfinished session"):
         run_plan(path, resume=True)
+
+
+CRASH = """
+import os, signal, sys
+from enginewatch_harness import worker
+from enginewatch_harness.backends.onnxruntime import OnnxRuntimeBackend
+OnnxRuntimeBackend.infer = lambda *_: os.kill(os.getpid(), signal.SIGSEGV)
+sys.exit(worker.main())
+"""
+
+
+def test_a_library_that_crashes_in_the_accuracy_check_costs_no_run(tiny_plan, run_plan, monkeypatch):
+    real_start = workers.start
+
+    def start(argv, **kwargs):
+        return real_start([argv[0], "-c", CRASH, argv[-1]], **kwargs)
+
+    monkeypatch.setattr(workers, "start", start)
+    outcome = run_plan(tiny_plan(batches="1"))
+    assert [record.status for record in outcome.records] == [RunStatus.OK] * 2
+    why = "the accuracy check was ended by SIGSEGV"
+    for record, said in zip(outcome.records, (why, ELSEWHERE), strict=True):
+        metric = {item.metric: item for item in record.metrics}
+        assert metric["latency_p50_ms"].value > 0
+        assert metric["host_sentinel_ms"].value > 0
+        assert metric["output_rel_l2"].absent_reason == said, "the later run does not die again"
+        assert (why in record.provenance["notes"]) is (said == why)
 
 
 def test_ctrl_c_keeps_what_is_finished_and_resume_does_the_rest(workspace, tiny_plan, run_plan):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from enginewatch_db.errors import BackendError
@@ -15,7 +17,7 @@ from enginewatch_harness.accuracy.compare import ACCURACY_METRICS
 from enginewatch_harness.backends.base import Job
 from enginewatch_harness.backends.onnxruntime import OnnxRuntimeBackend
 from enginewatch_harness.models import input_shapes, write_model
-from enginewatch_harness.wire import EVENTS, WorkOrder, read_result, write_order, write_result
+from enginewatch_harness.wire import EVENTS, LOOK_S, NOT_YET, WorkOrder, read_result, write_order, write_result
 
 
 @pytest.fixture
@@ -120,3 +122,110 @@ def test_what_the_accuracy_is_taken_on_is_noted(run, order, tmp_path):
     job = dataclasses.replace(order.job, options={"accuracy_data": str(tmp_path / "real.npz")})
     measurement, _ = run(job=job, profile=False)
     assert measurement.notes[-1].startswith("accuracy on 3 batches of real.npz (sha256 ")
+
+
+def test_what_is_known_is_written_before_each_look_inside(run, monkeypatch, tmp_path):
+    seen = []
+
+    def look(self, *arguments):
+        seen.append(read_result(tmp_path / "run"))
+        raise BackendError("enough seen", code="crashed")
+
+    monkeypatch.setattr(OnnxRuntimeBackend, "infer", look)
+    real_profile = OnnxRuntimeBackend.profile
+
+    def profile(self, *arguments):
+        seen.append(read_result(tmp_path / "run"))
+        return real_profile(self, *arguments)
+
+    monkeypatch.setattr(OnnxRuntimeBackend, "profile", profile)
+    measurement, _ = run()
+    assert [set(result.measurement.tables) for result in seen] == [{"latency_samples"}, {"latency_samples", "layers"}]
+    for result in seen:
+        assert result.early
+        assert result.sentinel_ns
+        assert result.measurement.window_ns == measurement.window_ns
+        assert {item.absent_reason for item in accuracy(result.measurement).values()} == {NOT_YET}
+    assert not read_result(tmp_path / "run").early
+    assert NOT_YET not in {item.absent_reason for item in measurement.metrics}
+    assert len(list((tmp_path / "run").glob("*.parquet"))) == 2, "the tables of early results are gone"
+
+
+def test_a_kill_while_the_result_is_written_leaves_the_earlier_one_whole(run, monkeypatch, tmp_path):
+    run(accuracy=False)
+    folder = tmp_path / "run"
+    earlier = read_result(folder)
+    real_write = pq.write_table
+
+    def write_half(table, path, **options):
+        if "layers" in str(path):
+            raise KeyboardInterrupt
+        real_write(table, path, **options)
+
+    monkeypatch.setattr(pq, "write_table", write_half)
+    tables = {name: table.slice(0, 1) for name, table in earlier.measurement.tables.items()}
+    later = dataclasses.replace(earlier, measurement=dataclasses.replace(earlier.measurement, tables=tables, notes=()))
+    with pytest.raises(KeyboardInterrupt):
+        write_result(folder, later)
+    assert read_result(folder) == earlier
+    monkeypatch.setattr(pq, "write_table", real_write)
+    write_result(folder, later)
+    assert read_result(folder) == later
+
+
+@pytest.fixture
+def main(order, monkeypatch, tmp_path):
+    """Let the worker's program do the order; return its folder."""
+
+    def run():
+        folder = tmp_path / "run"
+        folder.mkdir()
+        write_order(folder, order)
+        monkeypatch.setattr(worker, "die_with_parent", lambda: None)
+        monkeypatch.setattr(worker.sys, "argv", ["worker", str(folder)])
+        assert worker.main() == 0
+        return folder
+
+    return run
+
+
+def test_an_engine_that_is_wrong_replaces_the_early_result_by_its_failure(main, monkeypatch):
+    def fail(*_):
+        raise BackendError("NaN", code="output_not_finite")
+
+    monkeypatch.setattr(OnnxRuntimeBackend, "infer", fail)
+    folder = main()
+    result = read_result(folder)
+    assert result.failure.code == "output_not_finite"
+    assert result.measurement is None
+    assert not result.early
+    assert list(folder.glob("*.parquet")) == []
+
+
+def test_a_disk_that_fills_up_under_the_early_result_is_told_as_such(main, monkeypatch):
+    def fill_up(_table, path, **_):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", fill_up)
+    folder = main()
+    assert read_result(folder).failure.code == "disk_full"
+    assert list(folder.glob("*.parquet")) == []
+
+
+@pytest.mark.parametrize("name", ["profile", "infer"])
+def test_an_unforeseen_fault_while_looking_inside_costs_no_measurement(run, monkeypatch, name):
+    def fail(*_):
+        raise ZeroDivisionError("in a library")
+
+    monkeypatch.setattr(OnnxRuntimeBackend, name, fail)
+    measurement, _ = run()
+    told = {*measurement.notes, *(item.absent_reason for item in accuracy(measurement).values())}
+    assert any("ZeroDivisionError: in a library" in str(words) for words in told)
+
+
+def test_looking_inside_has_a_minute_whatever_is_left(run, order, monkeypatch):
+    given = []
+    monkeypatch.setattr(worker, "asked_for", lambda order: given.append(order.timeout_s))
+    run(timeout_s=0.001, profile=False, accuracy=False)
+    assert given[0] > LOOK_S
