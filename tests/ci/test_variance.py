@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enginewatch_ci.stats.variance import build_spread, pooled_spread
+from enginewatch_ci.stats.variance import build_spread, joined_spread, pooled_spread
 
 RECORDED = Path(__file__).parents[1] / "data" / "ci" / "build-spread.json"
 
@@ -131,3 +131,72 @@ def test_what_lies_between_cases_is_no_spread():
     assert both.run_sd_pct == pytest.approx(build_spread(one).run_sd_pct)
     assert both.build_sd_pct == pytest.approx(build_spread(one).build_sd_pct)
     assert both.p_value < build_spread(one).p_value
+
+
+def reused(rng, *, run_sd: float, build_sd: float, session_sd: float, alike: bool = True) -> list[list[dict]]:
+    """Four models with two engines each; every engine serves three batches in each of three sessions, twice."""
+    cases = []
+    for model in range(4):
+        effects = rng.normal(0, build_sd, 2)
+        for batch in (1, 8, 32):
+            effects = effects if alike else rng.normal(0, build_sd, 2)
+            cases.append(
+                [
+                    {
+                        f"{model}.{build}": batch * np.exp(session + effects[build] + rng.normal(0, run_sd, 2))
+                        for build in range(2)
+                    }
+                    for session in rng.normal(0, session_sd, 3)
+                ]
+            )
+    return cases
+
+
+@pytest.mark.parametrize(("build_sd", "alike"), [(0.0, True), (0.01, True), (0.01, False)])
+def test_intervals_hold_the_truth_where_engines_serve_several_cases_and_sessions(build_sd, alike):
+    rng = np.random.default_rng(5)
+    trials, run_hits, build_hits, naive_hits = 200, 0, 0, 0
+    for _ in range(trials):
+        cases = reused(rng, run_sd=0.002, build_sd=build_sd, session_sd=0.02, alike=alike)
+        found = joined_spread(cases, confidence=0.9)
+        run_hits += found.run_ci.low <= 0.2 <= found.run_ci.high
+        build_hits += found.build_ci.low <= 100 * build_sd <= found.build_ci.high
+        apart = pooled_spread([[*session.values()] for case in cases for session in case], confidence=0.9)
+        naive_hits += apart.build_ci.low <= 100 * build_sd <= apart.build_ci.high
+    assert (found.builds, found.runs) == (8, 144)
+    assert 0.84 < run_hits / trials < 0.96
+    assert 0.84 < build_hits / trials < (0.96 if alike and build_sd else 1.01)
+    if alike and build_sd:
+        assert naive_hits / trials < 0.6, "what counting each session and case as builds of their own does"
+
+
+def test_what_changed_between_sessions_of_the_same_engines_is_no_spread():
+    first = {"a": [1.00, 1.02], "b": [1.05, 1.04]}
+    second = {"a": [1.01, 1.03], "b": [1.06, 1.02]}
+    found = joined_spread([[first, second]])
+    shifted = joined_spread([[first, {name: [3 * value for value in group] for name, group in second.items()}]])
+    for name in ("run_sd_pct", "build_sd_pct", "p_value"):
+        assert getattr(shifted, name) == pytest.approx(getattr(found, name))
+    # The two-way analysis of variance, by its textbook sums: 8 runs, 2 builds, 2 sessions.
+    logs = np.log([[first["a"], second["a"]], [first["b"], second["b"]]])
+    fitted = logs.mean(axis=(1, 2), keepdims=True) + logs.mean(axis=(0, 2), keepdims=True) - logs.mean()
+    within = ((logs - fitted) ** 2).sum() / 5
+    between = 4 * logs.mean(axis=(1, 2)).var(ddof=1)
+    assert found.run_sd_pct == pytest.approx(100 * math.sqrt(within))
+    assert found.build_sd_pct == pytest.approx(100 * math.sqrt((between - within) / 4))
+    assert (found.builds, found.runs) == (2, 8)
+
+
+def test_sessions_that_share_no_build_are_like_cases_and_a_chain_of_shared_ones_joins_them():
+    one, other = {"a": [1.0, 1.01], "b": [1.02, 1.01]}, {"c": [5.0, 5.1], "d": [5.2, 5.1]}
+    assert joined_spread([[one, other]]) == pooled_spread([[*one.values()], [*other.values()]])
+    chain = {"b": [3.0, 3.03], "c": [3.01, 3.02]}
+    joined = joined_spread([[one, other, chain]])
+    assert (joined.builds, joined.runs) == (4, 12)
+    assert joined.build_sd_pct < 10, "the steps from session to session are not the builds'"
+
+
+def test_one_build_in_many_sessions_says_nothing_of_builds():
+    found = joined_spread([[{"a": [1.0, 1.01]}, {"a": [2.0, 2.02]}]])
+    assert (found.builds, found.runs, found.build_sd_pct) == (1, 4, None)
+    assert found.run_sd_pct < 1

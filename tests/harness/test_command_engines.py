@@ -17,6 +17,7 @@ from enginewatch_db.judgements import accept
 from enginewatch_db.model import EngineRecord
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness import cli, events
+from enginewatch_harness.commands import engines_spread
 from enginewatch_harness.plan_file import load_plan
 from enginewatch_harness.progress import PlainProgress
 from enginewatch_harness.rollback import Here, misfits
@@ -213,6 +214,16 @@ def test_spread_splits_runs_and_builds_of_a_session(store, call):
     assert found[0]["run_sd_pct"] > 0
     assert call("engines", "spread")[0] == 0
     assert call("engines", "spread", "--plan", "other")[0] == ExitCode.USAGE
+
+
+def test_an_engine_in_two_sessions_and_two_cases_is_one_build():
+    cells = {
+        (case, case): {session: {"a": [1.0, 1.1], "b": [1.2, 1.3]} for session in ("s1", "s2")} for case in ("b1", "b8")
+    }
+    *each, (place, together) = engines_spread._spreads(cells, "latency_p50_ms")
+    assert [(item.builds, item.runs) for _, item in each] == [(2, 8), (2, 8)]
+    assert (place["case"], place["sessions"]) == (None, ["s1", "s2"])
+    assert (together.builds, together.runs) == (2, 16)
 
 
 def test_diff_of_recordings_needs_no_store_and_sums_to_the_measured_total(call, tmp_path, monkeypatch):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 MIN_GROUPS = 2
@@ -32,7 +33,7 @@ class Spread:
         build_ci: Interval of ``build_sd_pct``.
         truncated: Whether the estimate between builds came out negative and was set to 0.
         p_value: Probability of means that differ this much where builds do not (F test); ``None`` as above.
-        builds: Number of builds.
+        builds: Number of distinct builds.
         runs: Number of runs.
         confidence: Level of the intervals.
     """
@@ -78,20 +79,63 @@ def pooled_spread(cases: Sequence[Sequence[Sequence[float]]], *, confidence: flo
     of each say together what those of one cannot. With one case this is ``build_spread``.
 
     Args:
-        cases: For each case, one sequence of values a build, as in ``build_spread``.
+        cases: For each case, one sequence of values a build, as in ``build_spread``; no two are of one build.
         confidence: Level of the intervals.
 
     Raises:
         ValueError: A value is not positive, or there is none.
     """
-    parts = [_part(groups) for groups in cases]
-    builds, runs = sum(part.builds for part in parts), sum(part.runs for part in parts)
-    free = runs - builds
+    named = [{f"{case}.{build}": group for build, group in enumerate(groups)} for case, groups in enumerate(cases)]
+    return _estimate([_part([groups]) for groups in named], confidence)
+
+
+def joined_spread(cases: Sequence[Sequence[Mapping[str, Sequence[float]]]], *, confidence: float = 0.95) -> Spread:
+    """Split the spread of cases whose builds were measured in several sessions, or serve several cases.
+
+    Sessions are fixed blocks: the least-squares fit log(value) = session + build takes out what changed between two
+    sessions that share builds, and one degree of freedom between runs for each further session. Sessions of a case
+    that share no build have a mean each, like two cases. Where each session ran each build equally often, the estimates
+    are those of the analysis of variance; else nearly.
+
+    One build may serve several cases (batches), and what it is faster by in one, it may be in all. A case's squares
+    between builds are therefore weighted so that builds which are connected by cases that they share have as many
+    degrees of freedom together as there are distinct builds, less one. If a build is faster by the same in all its
+    cases the interval is right; if by something else in each, it is too wide, never too narrow.
+
+    Args:
+        cases: For each case its sessions, each with build → values of its runs.
+        confidence: Level of the intervals.
+
+    Raises:
+        ValueError: A value is not positive, or there is none.
+    """
+    return _estimate([_part(block) for sessions in cases for block in _connected(sessions)], confidence)
+
+
+def _connected(sessions: Sequence[Mapping[str, Sequence[float]]]) -> list[list[Mapping[str, Sequence[float]]]]:
+    """Return the sessions of a case in blocks: two are in one where a chain of shared builds leads between them."""
+    return [[sessions[place] for place in block] for block in _blocks([frozenset(item) for item in sessions])]
+
+
+def _blocks(named: Sequence[frozenset[str]]) -> list[list[int]]:
+    """Return the places of sets that are connected by names they share."""
+    blocks: list[tuple[frozenset[str], list[int]]] = []
+    for place, names in enumerate(named):
+        touched = [block for block in blocks if block[0] & names]
+        blocks = [block for block in blocks if not block[0] & names]
+        members = sorted([place, *(member for _, members in touched for member in members)])
+        blocks.append((names.union(*(block[0] for block in touched)), members))
+    return [members for _, members in blocks]
+
+
+def _estimate(parts: Sequence[_Part], confidence: float) -> Spread:
+    builds, runs = len(frozenset().union(*(part.names for part in parts))), sum(part.runs for part in parts)
+    free = sum(part.runs_free for part in parts)
     if free == 0:
         return _spread(builds=builds, runs=runs, confidence=confidence)
     within = sum(part.within for part in parts) / free
     run_ci = _run_interval(within, free, confidence)
-    several = [part for part in parts if part.builds >= MIN_GROUPS]
+    several = _shared([part for part in parts if part.builds >= MIN_GROUPS])
     if not several:
         return _spread(within, run_ci=run_ci, builds=builds, runs=runs, confidence=confidence)
     between = sum(part.free for part in several)
@@ -109,11 +153,26 @@ def pooled_spread(cases: Sequence[Sequence[Sequence[float]]], *, confidence: flo
     )
 
 
+def _shared(parts: Sequence[_Part]) -> list[_Part]:
+    """Return the parts with the degrees of freedom that their distinct builds have together."""
+    found = []
+    for block in _blocks([part.names for part in parts]):
+        members = [parts[place] for place in block]
+        distinct = len(frozenset().union(*(part.names for part in members))) - 1
+        counted = sum(part.builds - 1 for part in members)
+        found += [replace(part, free=(part.builds - 1) * distinct / counted) for part in members]
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """The sums of one case.
+    """The sums of one case, or of those of its sessions that share builds.
 
     Attributes:
+        names: The builds.
+        runs: Number of runs.
+        runs_free: Degrees of freedom between runs of one build.
+        free: Degrees of freedom between builds.
         within: Sum of squares around the means of the builds.
         mean_square: Between the builds, weighted by their runs; 0 with one build.
         means_var: Variance of the builds' means, unweighted; 0 with one build.
@@ -121,8 +180,10 @@ class _Part:
         harmonic: Harmonic mean of the runs a build.
     """
 
-    builds: int
+    names: frozenset[str]
     runs: int
+    runs_free: int
+    free: float
     within: float
     mean_square: float
     means_var: float
@@ -130,30 +191,57 @@ class _Part:
     harmonic: float
 
     @property
-    def free(self) -> int:
-        """Degrees of freedom between builds."""
-        return self.builds - 1
+    def builds(self) -> int:
+        """Number of builds."""
+        return len(self.names)
 
 
-def _part(groups: Sequence[Sequence[float]]) -> _Part:
-    values = [np.asarray(group, dtype=float) for group in groups if len(group)]
-    if not values or not all(np.all(np.isfinite(item) & (item > 0)) for item in values):
+def _part(sessions: Sequence[Mapping[str, Sequence[float]]]) -> _Part:
+    logs = _without_sessions([{name: _logs(group) for name, group in item.items()} for item in sessions])
+    if not logs:
         raise ValueError("a spread needs at least one value, and all of them positive")
-    logs = [np.log(item) for item in values]
-    sizes = np.array([item.size for item in logs], dtype=float)
-    means = np.array([item.mean() for item in logs])
-    builds, runs = len(logs), int(sizes.sum())
+    values = [*logs.values()]
+    sizes = np.array([item.size for item in values], dtype=float)
+    means = np.array([item.mean() for item in values])
+    builds, runs = len(values), int(sizes.sum())
     grand = float((sizes * means).sum() / runs)
     several = builds >= MIN_GROUPS
     return _Part(
-        builds=builds,
+        names=frozenset(logs),
         runs=runs,
-        within=sum(float(((item - item.mean()) ** 2).sum()) for item in logs),
+        runs_free=runs - builds - (len(sessions) - 1),
+        free=builds - 1,
+        within=sum(float(((item - item.mean()) ** 2).sum()) for item in values),
         mean_square=float((sizes * (means - grand) ** 2).sum()) / (builds - 1) if several else 0.0,
         means_var=float(means.var(ddof=1)) if several else 0.0,
         n0=(runs - float((sizes**2).sum()) / runs) / (builds - 1) if several else float(runs),
         harmonic=builds / float((1 / sizes).sum()),
     )
+
+
+def _logs(group: Sequence[float]) -> NDArray[np.float64]:
+    values = np.asarray(group, dtype=float)
+    if not np.all(np.isfinite(values) & (values > 0)):
+        raise ValueError("a spread needs at least one value, and all of them positive")
+    return np.log(values)
+
+
+def _without_sessions(sessions: Sequence[Mapping[str, NDArray[np.float64]]]) -> dict[str, NDArray[np.float64]]:
+    """Return build → values less what their session adds, from the least-squares fit of session + build."""
+    cells = [(place, name, item) for place, cell in enumerate(sessions) for name, item in cell.items() if item.size]
+    names = sorted({name for _, name, _ in cells})
+    if len(sessions) > 1:
+        # Each cell's mean with its runs as weight has the same normal equations as its runs, and there are fewer.
+        root = np.sqrt([item.size for *_, item in cells])
+        design = np.zeros((len(cells), len(names) + len(sessions)))
+        for row, (place, name, _) in enumerate(cells):
+            design[row, names.index(name)] = design[row, len(names) + place] = root[row]
+        effects = np.linalg.lstsq(design, root * [item.mean() for *_, item in cells], rcond=None)[0][len(names) :]
+        cells = [(place, name, item - effects[place]) for place, name, item in cells]
+    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
+    for _, name, item in cells:
+        found[name].append(item)
+    return {name: np.concatenate(items) for name, items in found.items()}
 
 
 def _spread(

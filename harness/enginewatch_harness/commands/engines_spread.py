@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from enginewatch_ci.stats.variance import Interval, Spread, build_spread, pooled_spread
+from enginewatch_ci.stats.variance import Interval, Spread, joined_spread
 from enginewatch_db.connect import Reader
 from enginewatch_db.errors import UsageError
 from enginewatch_db.model import Json
@@ -29,8 +29,9 @@ ALL = "all, as if alike"
 def spread(session_ref: str | None, plan: str | None, metric: str, workspace: Workspace, *, as_json: bool) -> None:
     """Split the spread of each case into run-to-run and build-to-build, as standard deviations in percent.
 
-    A case needs builds_per_case = 2 or more in its plan, and more runs than builds. Sessions are kept apart: what
-    changed between them is no spread. Builds of which the same file came out are one build.
+    A case needs builds_per_case = 2 or more in its plan, and more runs than builds. A build is an engine file: the same
+    file in two sessions, from two builds, or in several cases is one. What changed between sessions that share builds
+    is taken out.
 
     \b
     Example:
@@ -55,43 +56,45 @@ def spread(session_ref: str | None, plan: str | None, metric: str, workspace: Wo
     _print(found)
 
 
-Cells = dict[tuple[str, str, str], dict[str, list[float]]]
-"""Case, series and session → engine → its runs' values."""
+Cells = dict[tuple[str, str], dict[str, dict[str, list[float]]]]
+"""Case and series → session → engine → its runs' values."""
 
 
 def _cells(reader: Reader, session: str | None, plan: str | None, metric: str) -> Cells:
     cells: Cells = {}
     for row in reader.rows("engines_spread", metric=metric, session=session, plan=plan):
-        place = (row["case_key"], row["series_id"], row["session_id"])
-        cells.setdefault(place, {}).setdefault(row["engine_sha256"], []).append(row["value"])
+        sessions = cells.setdefault((row["case_key"], row["series_id"]), {})
+        sessions.setdefault(row["session_id"], {}).setdefault(row["engine_sha256"], []).append(row["value"])
     return cells
 
 
 def _spreads(cells: Cells, metric: str) -> list[tuple[Json, Spread]]:
-    """Return the spread of each case in each session, and where there are more of them, of all together."""
-    names = ("case", "series_id", "session_id")
-    found = [
-        ({**dict(zip(names, place, strict=True)), "metric": metric}, build_spread([*groups.values()]))
-        for place, groups in cells.items()
+    """Return the spread of each case over its sessions, and where there are more cases, of all together."""
+    found: list[tuple[Json, Spread]] = [
+        (
+            {"case": case, "series_id": series_id, "sessions": [*sessions], "metric": metric},
+            joined_spread([[*sessions.values()]]),
+        )
+        for (case, series_id), sessions in cells.items()
     ]
     if len(found) > 1:
-        together = pooled_spread([[*groups.values()] for groups in cells.values()])
-        everything: Json = dict.fromkeys(names)
-        found.append((everything | {"metric": metric}, together))
+        together = joined_spread([[*sessions.values()] for sessions in cells.values()])
+        every = sorted({session for sessions in cells.values() for session in sessions})
+        found.append(({"case": None, "series_id": None, "sessions": every, "metric": metric}, together))
     return found
 
 
 def _print(found: list[tuple[Json, Spread]]) -> None:
     columns = {
         "case": [place["case"] or ALL for place, _ in found],
-        "session": [(place["session_id"] or "")[:13] for place, _ in found],
+        "sessions": [str(len(place["sessions"])) for place, _ in found],
         "builds": [str(item.builds) for _, item in found],
         "runs": [str(item.runs) for _, item in found],
         "run-to-run %": [_cell(item.run_sd_pct, item.run_ci) for _, item in found],
         "build-to-build %": [_cell(item.build_sd_pct, item.build_ci) for _, item in found],
         "p (builds alike)": [number(item.p_value, ".2g") for _, item in found],
     }
-    print_table(columns, first_to_go=("session", "p (builds alike)"), right=("builds", "runs"))
+    print_table(columns, first_to_go=("sessions", "p (builds alike)"), right=("sessions", "builds", "runs"))
     if any(item.build_sd_pct is None for _, item in found):
         say("build-to-build needs builds_per_case = 2 or more in the plan, and a tool whose builds differ")
 
