@@ -8,6 +8,7 @@ import os
 import sys
 from contextlib import nullcontext
 
+import pyarrow as pa
 import pytest
 
 from enginewatch_db.errors import BackendError, NotAvailableError
@@ -21,7 +22,7 @@ from enginewatch_harness.nsys import diagnose as module
 from enginewatch_harness.nsys import replay
 from enginewatch_harness.nsys.diagnose import INFERENCES, asked_for, diagnose
 from enginewatch_harness.nsys.profiled import DIAGNOSTICS
-from enginewatch_harness.wire import WorkOrder
+from enginewatch_harness.wire import WorkOrder, WorkResult
 
 
 class Tool:
@@ -186,16 +187,19 @@ def test_the_backends_can_be_watched():
 
 
 def test_the_worker_adds_it_and_keeps_its_own_kernels(order, context, monkeypatch):
+    samples, own, of_nsys = (pa.table({"of": [name]}) for name in ("samples", "own", "nsys"))
+
     class Measured(InProcess):
         def profile(self, job, engine, engine_path, context):
-            return Profiled(tables={"kernels": "own"})
+            return Profiled(tables={"kernels": own})
 
-    found = Profiled(tables={"kernels": "of nsys"}, notes=("seen",))
+    found = Profiled(tables={"kernels": of_nsys}, notes=("seen",))
     monkeypatch.setattr(worker, "backend", lambda _: Measured())
     monkeypatch.setattr(worker, "diagnose", lambda *_: found)
-    measured = worker._look_inside(order, Measurement(tables={"t": 1}, window_ns=(0, 1)), context)
-    assert measured.tables == {"t": 1, "kernels": "own"}
-    assert measured.notes == ("seen",)
+    measured = WorkResult(measurement=Measurement(tables={"samples": samples}, window_ns=(0, 1)))
+    seen = worker._look_inside(order, measured, context).measurement
+    assert seen.tables == {"samples": samples, "kernels": own}
+    assert seen.notes == ("seen",)
 
 
 def test_a_process_of_its_own_repeats_the_order(fake_nsys, order, context, monkeypatch):
