@@ -251,8 +251,9 @@ def test_a_profile_that_does_not_fit_is_refused():
         ({"max_shapes": {"input": (8, 3)}}, "is not from"),
         ({"max_shapes": {"image": (8, 3, 224, 224)}}, "'image', which is no dynamic input"),
     ):
-        with pytest.raises(PlanError, match=words):
+        with pytest.raises(BackendError, match=words) as caught:
             built(T10, **options)
+        assert caught.value.code == "shape_outside_profile"
 
 
 def test_a_fixed_first_dimension_is_no_batch():
@@ -300,6 +301,9 @@ def test_a_profile_for_smaller_batches():
         ({"protocol": "loud"}, "one of quiet, classic"),
         ({"optimization_level": 6}, "an integer from 0 to 5"),
         ({"streams": 0}, "streams = 0"),
+        ({"idle_ms": 1e300}, "idle_ms = 1e+300 must be a number from 0 to 1000000"),
+        ({"build_timeout_s": 1e7}, "from 0 to 1000000"),
+        ({"idle_ms": float("nan")}, "from 0 to 1000000"),
         ({"trtexec": ""}, "trtexec"),
         ({"cuda_graph": 1}, "true or false"),
         ({"min_shapes": [1]}, "a table"),
@@ -355,7 +359,7 @@ def test_one_engine_for_every_batch():
     assert profile_range(shapes, options) == ({"input": (1, 3, 224, 224)}, {"input": (32, 3, 224, 224)})
     assert "--optShapes=input:16x3x224x224" in built(T8, max_batch=32, opt_batch=16)
     assert tuned_for(shapes, options, {"input": (8, 3, "h", "w")}) == shapes, "a fixed batch stays what it is"
-    with pytest.raises(PlanError, match="is not from"):
+    with pytest.raises(BackendError, match="is not from"):
         profile_range({"input": (64, 3, 224, 224)}, options)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 
 from enginewatch_db.errors import PlanError
 from enginewatch_db.model import Json
+from enginewatch_harness.backends.option_values import MOST
 from enginewatch_harness.gguf_model import LlamaShape
 from enginewatch_harness.load.endpoints import ENDPOINTS
 from enginewatch_harness.load.spec import OPEN_MODES, LoadSpec
@@ -148,6 +149,6 @@ def _integer(options: Json, key: str, default: int, *, low: int = 1, high: int |
 def _number(options: Json, key: str, default: float, *, positive: bool = True) -> float:
     value = options.get(key, default)
     number = not isinstance(value, bool) and isinstance(value, int | float)
-    if not number or not 0 <= value < float("inf") or (positive and value == 0):
-        raise _bad(key, value, "a positive number" if positive else "a number of at least 0")
+    if not number or not 0 <= value <= MOST or (positive and value == 0):
+        raise _bad(key, value, f"a number {'above 0 and up' if positive else 'from 0'} to {MOST:.0f}")
     return float(value)

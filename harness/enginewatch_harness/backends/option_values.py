@@ -14,6 +14,11 @@ from typing import Any
 from enginewatch_db.errors import PlanError
 from enginewatch_db.model import Json
 
+Shapes = dict[str, tuple[int, ...]]
+
+MOST = 1e6
+"""Above any delay in ms, any limit in s and any share in %: more is a slip, and no timer takes it."""
+
 ACCURACY = ("accuracy_data", "accuracy_batches")
 """Read by ``accuracy.reference`` for every backend."""
 
@@ -158,12 +163,56 @@ def names(options: Json, key: str) -> tuple[str, ...]:
 
 
 def positive(options: Json, key: str, default: float = 0.0) -> float:
-    """Return a finite number of at least 0.
+    """Return a number from 0 to ``MOST``.
 
     Raises:
         PlanError: It is something else.
     """
     value = options.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise _bad(key, value, "a number of at least 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST:
+        raise _bad(key, value, f"a number from 0 to {MOST:.0f}")
     return float(value)
+
+
+def optional_flag(options: Json, key: str) -> bool | None:
+    """Return a boolean, or ``None`` where the plan has none.
+
+    Raises:
+        PlanError: It is something else.
+    """
+    return flag(options, key, False) if options.get(key) is not None else None
+
+
+def shapes(options: Json, key: str) -> Shapes:
+    """Return input → dimensions, empty where the plan has none.
+
+    Raises:
+        PlanError: It is something else.
+    """
+    value = options.get(key, {})
+    if not isinstance(value, dict):
+        raise PlanError(f"option {key} = {value!r} must be a table", remedy="write { input = [1, 3, 224, 224] }")
+    for name, dims in value.items():
+        if not isinstance(dims, list | tuple) or not all(type(dim) is int and dim > 0 for dim in dims):
+            raise PlanError(
+                f"option {key}: {name} = {dims!r} must be a list of integers above 0",
+                remedy="write { input = [1, 3, 224, 224] }",
+            )
+    return {str(name): tuple(dims) for name, dims in value.items()}
+
+
+def refuse_contradictions(
+    *, strict_timing_cache: bool, timing_cache: str | None, opt_batch: int | None, max_batch: int | None
+) -> None:
+    """Check options of a build with TensorRT that need each other.
+
+    Raises:
+        PlanError: One is there without the other.
+    """
+    if strict_timing_cache and timing_cache is None:
+        raise PlanError("option strict_timing_cache needs timing_cache", remedy="name the file of the timing cache")
+    if opt_batch is not None and (max_batch is None or opt_batch > max_batch):
+        raise PlanError(
+            f"option opt_batch = {opt_batch} needs a max_batch of at least as much",
+            remedy="set max_batch to the largest batch of the workload",
+        )

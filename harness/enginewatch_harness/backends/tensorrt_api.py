@@ -28,8 +28,10 @@ from enginewatch_harness.backends.tensorrt_record import NewEngine, engine_recor
 from enginewatch_harness.backends.tensorrt_runner import Runner
 from enginewatch_harness.backends.tensorrt_runtime_cache import RuntimeCache, runtime_cache
 from enginewatch_harness.backends.tensorrt_tensors import generated_inputs
+from enginewatch_harness.backends.trtexec_shapes import tuned_for
 from enginewatch_harness.graph_precision import Calibration, GraphModel, graph_identity, graph_tool, prepare_graph
 from enginewatch_harness.graph_precision.load import load_model
+from enginewatch_harness.onnx_inputs import read_inputs
 from enginewatch_harness.parse.trtexec_layers import layers_table, parse_layers, realised_precision
 
 _PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8", "int4", "fp4")
@@ -64,7 +66,7 @@ class TensorrtBackend:
             PlanError: An option of the plan is unknown or has a bad value.
         """
         options = parse_options(job.options, self.name)
-        built = options.built() | {"shapes": {name: list(dims) for name, dims in sorted(job.shapes.items())}}
+        built = options.built() | {"shapes": {name: list(dims) for name, dims in _tuned_for(job, options)}}
         return built if options.by_flags else built | graph_identity(job.precision, options.calibration(), job.shapes)
 
     def build(self, job: Job, target: Path, context: Context) -> EngineRecord:
@@ -252,6 +254,12 @@ def precisions() -> tuple[str, ...]:
         return True
 
     return tuple(precision for precision in _PRECISIONS if known(precision))
+
+
+def _tuned_for(job: Job, options: TensorrtOptions) -> list[tuple[str, tuple[int, ...]]]:
+    if options.opt_batch is None or job.model_path.suffix != ".onnx":
+        return sorted(job.shapes.items())
+    return sorted(tuned_for(job.shapes, options, read_inputs(job.model_path)).items())
 
 
 def _graph(job: Job, options: TensorrtOptions, context: Context) -> GraphModel:

@@ -16,6 +16,7 @@ from enginewatch_harness.backends.tensorrt_options import HARDWARE, TensorrtOpti
 from enginewatch_harness.backends.tensorrt_progress import BuildPhase, BuildProgress, progress_monitor
 from enginewatch_harness.backends.tensorrt_tensors import TensorSpec, input_shapes
 from enginewatch_harness.backends.tensorrt_timing_cache import attach, keep
+from enginewatch_harness.backends.trtexec_shapes import profile_range, tuned_for
 from enginewatch_harness.parse.trtexec_facts import BuildFacts, read_build
 
 _WEAK_FLAGS = {"fp32": None, "tf32": None, "fp16": "FP16", "bf16": "BF16"}
@@ -220,6 +221,9 @@ def _add_shapes(
     ]
     shapes = input_shapes(specs, request.shapes, request.what)
     dynamic = [spec.name for spec in specs if -1 in spec.shape]
+    declared = {spec.name: tuple("?" if dim < 0 else dim for dim in spec.shape) for spec in specs}
+    wanted = {name: shapes[name] for name in dynamic}
+    low, high = profile_range(wanted, request.options, declared)
     if not dynamic:
         return
     values = [item.name for item in tensors if item.name in dynamic and item.is_shape_tensor]
@@ -229,19 +233,10 @@ def _add_shapes(
             code="unsupported_operator",
             remedy="make it a constant when you export the model",
         )
+    best = tuned_for(wanted, request.options, declared)
     profile = builder.create_optimization_profile()
     for name in dynamic:
-        profile.set_shape(name, *profile_range(name, shapes[name], request.options))
+        profile.set_shape(name, low[name], best[name], high[name])
     if config.add_optimization_profile(profile) < 0:
         remedy = "correct shapes in the plan, or raise max_batch"
         raise explain(keeper.since(mark), request.what, code="shape_outside_profile", remedy=remedy)
-
-
-def profile_range(
-    name: str, shape: tuple[int, ...], options: TensorrtOptions
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Return the smallest, the best and the largest shape of an input; without options they are one."""
-    largest = options.max_batch
-    low = shape if largest is None else (1, *shape[1:])
-    high = shape if largest is None else (max(largest, shape[0]), *shape[1:])
-    return options.min_shapes.get(name, low), shape, options.max_shapes.get(name, high)

@@ -18,6 +18,7 @@ from enginewatch_db.validity import Reason
 from enginewatch_harness.accuracy.compare import refuse_not_finite
 from enginewatch_harness.backends.base import Context, Job, Measurement
 from enginewatch_harness.backends.ort_loop import warm_up
+from enginewatch_harness.backends.stored_reasons import build_reasons
 from enginewatch_harness.backends.tensorrt_loop import SHORT_NS, Timings, burst_size, run_bursts, run_timed
 from enginewatch_harness.backends.tensorrt_marks import marked
 from enginewatch_harness.backends.tensorrt_module import is_rtx
@@ -60,7 +61,7 @@ def measure_engine(
     graph, spin, transfers = options.measuring()
     query = Query(runner, spin=spin, transfers=transfers)
     first_ms = _first_inference(query)
-    reasons = list(_build_reasons(engine))
+    reasons = list(build_reasons(engine))
     if graph:
         query.infer()
         reason = query.use_graph()
@@ -183,8 +184,3 @@ def _cache_notes(cache: RuntimeCache | None) -> tuple[str, ...]:
     size = cache.keep()
     used = "used from an earlier run" if cache.hit else "compiled in this run"
     return (f"runtime cache of TensorRT-RTX: {used}, {size} bytes now",)
-
-
-def _build_reasons(engine: EngineRecord | None) -> tuple[Reason, ...]:
-    stored = engine.details.get("reasons", []) if engine else []
-    return tuple(Reason(code=item["code"], detail=f"build: {item['detail']}") for item in stored)

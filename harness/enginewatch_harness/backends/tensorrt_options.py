@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from enginewatch_db.errors import PlanError
 from enginewatch_db.model import Json
 from enginewatch_harness.backends import option_values as read
 from enginewatch_harness.graph_precision import Calibration, parse_calibration
@@ -19,8 +18,6 @@ HARDWARE = {"none": None, "ampere+": "AMPERE_PLUS", "sameComputeCapability": "SA
 """As trtexec spells it → name in ``HardwareCompatibilityLevel``."""
 
 KERNEL_SPECIALIZATION = ("eager", "lazy", "none")
-
-Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +39,8 @@ class TensorrtOptions:
         min_shapes: Input → smallest dimensions of the optimisation profile; absent ones follow ``max_batch``.
         max_shapes: Input → largest dimensions of the optimisation profile; absent ones follow ``max_batch``.
         max_batch: Largest batch of the optimisation profile, from 1; ``None``: exactly the case's shapes.
+        opt_batch: Batch that the profile is tuned for, with ``max_batch``: one engine then serves every batch of the
+            workload; ``None``: each case's own.
         precision_by: ``auto`` and ``graph``: a strongly typed graph says the precision. ``flags``: the builder's flags
             do; only TensorRT 10 has them.
         sparsity: ``enable``: sparse tactics where weights are sparse.
@@ -81,9 +80,10 @@ class TensorrtOptions:
     timing_cache: str | None = None
     strict_timing_cache: bool = False
     device: int = 0
-    min_shapes: Shapes = field(default_factory=dict)
-    max_shapes: Shapes = field(default_factory=dict)
+    min_shapes: read.Shapes = field(default_factory=dict)
+    max_shapes: read.Shapes = field(default_factory=dict)
     max_batch: int | None = None
+    opt_batch: int | None = None
     precision_by: str = "auto"
     sparsity: str = "disable"
     hardware_compatibility: str = "none"
@@ -158,16 +158,17 @@ def parse_options(options: Json, backend: str) -> TensorrtOptions:
     """Check the options of a plan for ``tensorrt`` or ``tensorrt_rtx``.
 
     Raises:
-        PlanError: An unknown option (names the nearest known one), or a value of the wrong type or range.
+        PlanError: An unknown option (names the nearest known one), a value of the wrong type or range, or
+            options that contradict each other.
     """
     read.refuse_unknown(options, backend)
     default = TensorrtOptions()
     calibration = parse_calibration(options)
-    return TensorrtOptions(
+    parsed = TensorrtOptions(
         protocol=read.choice(options, "protocol", default.protocol, PROTOCOLS),
-        cuda_graph=_optional_flag(options, "cuda_graph"),
-        spin_wait=_optional_flag(options, "spin_wait"),
-        data_transfers=_optional_flag(options, "data_transfers"),
+        cuda_graph=read.optional_flag(options, "cuda_graph"),
+        spin_wait=read.optional_flag(options, "spin_wait"),
+        data_transfers=read.optional_flag(options, "data_transfers"),
         optimization_level=read.optional_integer(options, "optimization_level", low=0, high=5),
         max_tactics=read.optional_integer(options, "max_tactics", low=1, high=1 << 16),
         aux_streams=read.optional_integer(options, "aux_streams", low=0, high=64),
@@ -175,9 +176,10 @@ def parse_options(options: Json, backend: str) -> TensorrtOptions:
         timing_cache=read.optional_text(options, "timing_cache"),
         strict_timing_cache=read.flag(options, "strict_timing_cache", default.strict_timing_cache),
         device=read.integer(options, "device", default.device, low=0),
-        min_shapes=_shapes(options, "min_shapes"),
-        max_shapes=_shapes(options, "max_shapes"),
+        min_shapes=read.shapes(options, "min_shapes"),
+        max_shapes=read.shapes(options, "max_shapes"),
         max_batch=read.optional_integer(options, "max_batch", low=1, high=1 << 16),
+        opt_batch=read.optional_integer(options, "opt_batch", low=1, high=1 << 16),
         precision_by=read.choice(options, "precision_by", default.precision_by, PRECISION_BY),
         sparsity=read.choice(options, "sparsity", default.sparsity, SPARSITY),
         hardware_compatibility=read.choice(
@@ -205,20 +207,10 @@ def parse_options(options: Json, backend: str) -> TensorrtOptions:
         inject_delay_ms=read.positive(options, "inject_delay_ms"),
         inject_delay_pct=read.positive(options, "inject_delay_pct"),
     )
-
-
-def _optional_flag(options: Json, key: str) -> bool | None:
-    return read.flag(options, key, False) if options.get(key) is not None else None
-
-
-def _shapes(options: Json, key: str) -> Shapes:
-    value = options.get(key, {})
-    named = value if isinstance(value, dict) else {"": value}
-    for name, dims in named.items():
-        whole = isinstance(dims, list | tuple) and all(type(dim) is int and dim > 0 for dim in dims)
-        if not name or not whole:
-            raise PlanError(
-                f"option {key}: {name or 'its value'} = {dims!r} must be a list of integers above 0",
-                remedy="write { input = [1, 3, 224, 224] }",
-            )
-    return {str(name): tuple(dims) for name, dims in named.items()}
+    read.refuse_contradictions(
+        strict_timing_cache=parsed.strict_timing_cache,
+        timing_cache=parsed.timing_cache,
+        opt_batch=parsed.opt_batch,
+        max_batch=parsed.max_batch,
+    )
+    return parsed

@@ -18,8 +18,6 @@ HARDWARE = ("none", "ampere+", "sameComputeCapability")
 GRAPH_TOOLS = ("auto", "builtin", "modelopt")
 RESTS = ("fp16", "fp32")
 
-Shapes = dict[str, tuple[int, ...]]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrtexecOptions:
@@ -100,8 +98,8 @@ class TrtexecOptions:
     quantize_rest: str = "fp16"
     graph_tool: str = "auto"
     device: int = 0
-    min_shapes: Shapes = field(default_factory=dict)
-    max_shapes: Shapes = field(default_factory=dict)
+    min_shapes: read.Shapes = field(default_factory=dict)
+    max_shapes: read.Shapes = field(default_factory=dict)
     max_batch: int | None = None
     opt_batch: int | None = None
     build_timeout_s: float = 3600.0
@@ -158,9 +156,9 @@ def parse_options(options: Json) -> TrtexecOptions:
     parsed = TrtexecOptions(
         trtexec=read.optional_text(options, "trtexec"),
         protocol=read.choice(options, "protocol", default.protocol, PROTOCOLS),
-        cuda_graph=_optional_flag(options, "cuda_graph"),
-        spin_wait=_optional_flag(options, "spin_wait"),
-        data_transfers=_optional_flag(options, "data_transfers"),
+        cuda_graph=read.optional_flag(options, "cuda_graph"),
+        spin_wait=read.optional_flag(options, "spin_wait"),
+        data_transfers=read.optional_flag(options, "data_transfers"),
         streams=read.integer(options, "streams", default.streams, low=1),
         multithreading=read.flag(options, "multithreading", default.multithreading),
         idle_ms=read.positive(options, "idle_ms", default.idle_ms),
@@ -186,8 +184,8 @@ def parse_options(options: Json) -> TrtexecOptions:
         quantize_rest=read.choice(options, "quantize_rest", default.quantize_rest, RESTS),
         graph_tool=read.choice(options, "graph_tool", default.graph_tool, GRAPH_TOOLS),
         device=read.integer(options, "device", default.device, low=0),
-        min_shapes=_shapes(options, "min_shapes"),
-        max_shapes=_shapes(options, "max_shapes"),
+        min_shapes=read.shapes(options, "min_shapes"),
+        max_shapes=read.shapes(options, "max_shapes"),
         max_batch=read.optional_integer(options, "max_batch", low=1, high=1 << 16),
         opt_batch=read.optional_integer(options, "opt_batch", low=1, high=1 << 16),
         build_timeout_s=read.positive(options, "build_timeout_s", default.build_timeout_s),
@@ -202,17 +200,12 @@ def parse_options(options: Json) -> TrtexecOptions:
 def _refuse_contradictions(options: TrtexecOptions) -> None:
     if options.exclude_lean_runtime and not options.version_compatible:
         raise PlanError("option exclude_lean_runtime needs version_compatible = true", remedy="set it, or drop both")
-    if options.strict_timing_cache and options.timing_cache is None:
-        raise PlanError("option strict_timing_cache needs timing_cache", remedy="name the file of the timing cache")
-    if options.opt_batch is not None and (options.max_batch is None or options.opt_batch > options.max_batch):
-        raise PlanError(
-            f"option opt_batch = {options.opt_batch} needs a max_batch of at least as much",
-            remedy="set max_batch to the largest batch of the workload",
-        )
-
-
-def _optional_flag(options: Json, key: str) -> bool | None:
-    return read.flag(options, key, False) if options.get(key) is not None else None
+    read.refuse_contradictions(
+        strict_timing_cache=options.strict_timing_cache,
+        timing_cache=options.timing_cache,
+        opt_batch=options.opt_batch,
+        max_batch=options.max_batch,
+    )
 
 
 def _tactics(options: Json) -> tuple[str, ...]:
@@ -223,19 +216,3 @@ def _tactics(options: Json) -> tuple[str, ...]:
                 f"option tactic_sources has {source!r}: each is + or - and a library", remedy='write it as "-CUDNN"'
             )
     return sources
-
-
-def _shapes(options: Json, key: str) -> Shapes:
-    value = options.get(key, {})
-    if not isinstance(value, dict):
-        raise PlanError(f"option {key} = {value!r} must be a table", remedy="write { input = [1, 3, 224, 224] }")
-    shapes: Shapes = {}
-    for name, dims in value.items():
-        whole = isinstance(dims, list | tuple) and all(isinstance(dim, int) and dim > 0 for dim in dims)
-        if not whole or any(isinstance(dim, bool) for dim in dims):
-            raise PlanError(
-                f"option {key}: {name} = {dims!r} must be a list of integers above 0",
-                remedy="write { input = [1, 3, 224, 224] }",
-            )
-        shapes[str(name)] = tuple(dims)
-    return shapes

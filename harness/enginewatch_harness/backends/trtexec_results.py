@@ -16,6 +16,7 @@ from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import EngineRecord, Json
 from enginewatch_db.validity import Reason
 from enginewatch_harness.backends.base import Job, Measurement
+from enginewatch_harness.backends.stored_reasons import build_reasons
 from enginewatch_harness.parse.trtexec_check import check_agreement
 from enginewatch_harness.parse.trtexec_json import Times, latency_samples, parse_times
 from enginewatch_harness.parse.trtexec_layers import (
@@ -80,7 +81,7 @@ def measurement(outcome: Outcome, engine: EngineRecord | None, t0_ns: int) -> Me
         reasons=(
             *outcome.reasons,
             *log.reasons(coefficient_of_variation_pct(times.compute_ms)),
-            *_build_reasons(engine),
+            *build_reasons(engine),
         ),
         realised_precision=realised_precision(outcome.layers) or built_as,
         effective_options=log.effective_options() | dict(outcome.unprinted),
@@ -140,11 +141,6 @@ def engine_record(
         peak_gpu_mem_mib=log.build.peak_gpu_mib,
         peak_host_mem_mib=log.build.process_mib or log.build.peak_cpu_mib,
     )
-
-
-def _build_reasons(engine: EngineRecord | None) -> tuple[Reason, ...]:
-    stored = engine.details.get("reasons", []) if engine else []
-    return tuple(Reason(code=item["code"], detail=f"build: {item['detail']}") for item in stored)
 
 
 def read_times(path: Path, log: TrtexecLog, job: Job) -> Times:

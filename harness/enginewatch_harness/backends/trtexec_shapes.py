@@ -1,13 +1,38 @@
-"""Shapes as trtexec spells them: of the optimisation profile, and of what is measured. Pure."""
+"""Shapes of the optimisation profile and of what is measured, and how trtexec spells them. Pure.
+
+The profile's range is the same for every backend that builds with TensorRT.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
-from enginewatch_db.errors import BackendError, PlanError
-from enginewatch_harness.backends.trtexec_options import Shapes, TrtexecOptions
+from enginewatch_db.errors import BackendError
+from enginewatch_harness.backends.option_values import Shapes
 
 Declared = Mapping[str, tuple[int | str, ...]]
+"""Input → dimensions as the model declares them; one that is open is a string."""
+
+
+class ProfileOptions(Protocol):
+    """The options of a backend that set the optimisation profile."""
+
+    @property
+    def min_shapes(self) -> Shapes:
+        """Input → smallest dimensions."""
+
+    @property
+    def max_shapes(self) -> Shapes:
+        """Input → largest dimensions."""
+
+    @property
+    def max_batch(self) -> int | None:
+        """Largest batch."""
+
+    @property
+    def opt_batch(self) -> int | None:
+        """Batch that the profile is tuned for."""
 
 
 def shapes_spec(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -31,7 +56,7 @@ def quoted(name: str) -> str:
 
 
 def tuned_for(
-    shapes: Mapping[str, tuple[int, ...]], options: TrtexecOptions, declared: Declared | None = None
+    shapes: Mapping[str, tuple[int, ...]], options: ProfileOptions, declared: Declared | None = None
 ) -> Shapes:
     """Return the shapes that the optimisation profile is tuned for: the case's, or those of ``opt_batch``."""
     if options.opt_batch is None:
@@ -47,12 +72,13 @@ def _open_batch(name: str, declared: Declared | None) -> bool:
 
 
 def profile_range(
-    shapes: Mapping[str, tuple[int, ...]], options: TrtexecOptions, declared: Declared | None = None
+    shapes: Mapping[str, tuple[int, ...]], options: ProfileOptions, declared: Declared | None = None
 ) -> tuple[Shapes, Shapes]:
     """Return the smallest and the largest shapes of the optimisation profile.
 
     Raises:
-        PlanError: ``min_shapes`` or ``max_shapes`` name no dynamic input, or do not enclose the case's shapes.
+        BackendError: ``shape_outside_profile``: ``min_shapes`` or ``max_shapes`` name no dynamic input, or do not
+            enclose the case's shapes.
     """
     low, high = dict(shapes), dict(shapes)
     for name, dims in shapes.items():
@@ -64,8 +90,9 @@ def profile_range(
     for key, given, target in (("min_shapes", options.min_shapes, low), ("max_shapes", options.max_shapes, high)):
         for name, dims in given.items():
             if name not in shapes:
-                raise PlanError(
+                raise BackendError(
                     f"option {key} names {name!r}, which is no dynamic input of the model",
+                    code="shape_outside_profile",
                     remedy=f"it has {', '.join(sorted(shapes)) or 'none'}",
                 )
             target[name] = dims
@@ -74,20 +101,21 @@ def profile_range(
         if not len(smallest) == len(dims) == len(largest) or not all(
             a <= b <= c for a, b, c in zip(smallest, dims, largest, strict=False)
         ):
-            raise PlanError(
+            raise BackendError(
                 f"input {name!r}: the case's shape {dims} is not from {smallest} to {largest}",
+                code="shape_outside_profile",
                 remedy="correct min_shapes, max_shapes or max_batch in the plan",
             )
     return low, high
 
 
 def profile_shapes(
-    shapes: Mapping[str, tuple[int, ...]], options: TrtexecOptions, declared: Declared | None
+    shapes: Mapping[str, tuple[int, ...]], options: ProfileOptions, declared: Declared | None
 ) -> list[str]:
     """Return the flags of the optimisation profile; none for a static model.
 
     Raises:
-        PlanError: As ``profile_range``.
+        BackendError: As ``profile_range``.
     """
     low, high = profile_range(shapes, options, declared)
     if not shapes:

@@ -14,6 +14,7 @@ from enginewatch_db.errors import BackendError, NotAvailableError
 from enginewatch_db.model import EngineRecord, Json, Phase
 from enginewatch_db.validity import Reason
 from enginewatch_harness.backends.base import Availability, Context, Job, Measurement
+from enginewatch_harness.backends.stored_reasons import build_reasons
 from enginewatch_harness.backends.trtexec_find import gpu_name
 from enginewatch_harness.backends.trtllm_command import (
     BenchFiles,
@@ -24,7 +25,6 @@ from enginewatch_harness.backends.trtllm_command import (
 )
 from enginewatch_harness.backends.trtllm_dataset import dataset_lines
 from enginewatch_harness.backends.trtllm_engine import (
-    build_reasons,
     check_engine,
     engine_record,
     is_engine,

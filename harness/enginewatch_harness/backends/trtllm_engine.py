@@ -7,7 +7,6 @@ from pathlib import Path
 from enginewatch_db import ids
 from enginewatch_db.errors import BackendError, MeasurementError, PlanError
 from enginewatch_db.model import EngineRecord
-from enginewatch_db.validity import Reason
 from enginewatch_harness.backends.base import Job
 from enginewatch_harness.backends.trtllm_find import BUILD, TrtllmTool
 from enginewatch_harness.backends.trtllm_options import TrtllmOptions
@@ -155,9 +154,3 @@ def engine_record(
             "reasons": reasons,
         },
     )
-
-
-def build_reasons(engine: EngineRecord | None) -> tuple[Reason, ...]:
-    """Return what was wrong with the build of an engine, for each run of it."""
-    stored = engine.details.get("reasons", []) if engine else []
-    return tuple(Reason(code=item["code"], detail=f"build: {item['detail']}") for item in stored)

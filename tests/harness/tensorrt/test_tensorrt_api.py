@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -126,6 +127,34 @@ def test_shapes_of_a_profile_can_be_given(fake_tensorrt, job, context, tmp_path)
     with pytest.raises(BackendError) as error:
         TensorrtBackend().build(job(max_shapes={"input": [1, 3, 32, 32]}), tmp_path / "e.plan", context)
     assert error.value.code == "shape_outside_profile"
+    with pytest.raises(BackendError, match="max_shapes names 'image', which is no dynamic input"):
+        TensorrtBackend().build(job(max_shapes={"image": [1, 3, 32, 32]}), tmp_path / "e.plan", context)
+
+
+def test_a_fixed_first_dimension_is_no_batch_of_the_profile(fake_tensorrt, job, context, tmp_path):
+    module = fake_tensorrt("11.0.0.114")
+    made = job(max_batch=8)
+    model = onnx.load(made.model_path)
+    first = model.graph.input[0].type.tensor_type.shape.dim[0]
+    (tmp_path / "fixed").mkdir()
+    path = tmp_path / "fixed" / "model.onnx"
+    fixed = {name: (128, *dims[1:]) for name, dims in made.shapes.items()}
+    first.dim_value = 128
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "width"
+    onnx.save(model, path)
+    built(module, replace(made, model_path=path, shapes=fixed), context, tmp_path)
+    assert module.fake.seen["profile"] == {"input": ((128, 3, 32, 32),) * 3}
+
+
+def test_one_engine_for_every_batch(fake_tensorrt, job, context, tmp_path):
+    module = fake_tensorrt("11.0.0.114")
+    options = {"max_batch": 8, "opt_batch": 4}
+    built(module, job(**options), context, tmp_path)
+    assert module.fake.seen["profile"] == {"input": ((1, 3, 32, 32), (4, 3, 32, 32), (8, 3, 32, 32))}
+    tool = TensorrtBackend()
+    keys = [tool.engine_options(job(batch=batch, **options)) for batch in (1, 8)]
+    assert keys[0] == keys[1]
+    assert tool.engine_options(job(**(options | {"opt_batch": 5}))) != keys[0]
 
 
 def test_a_build_that_takes_too_long_is_cancelled(fake_tensorrt, job, context, tmp_path):

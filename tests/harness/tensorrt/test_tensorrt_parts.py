@@ -227,7 +227,17 @@ def test_options_are_checked():
     assert parse_options({"protocol": "classic", "spin_wait": True}, "tensorrt").measuring() == (False, True, True)
     options = parse_options({"quantize_ops": ["Conv"], "calibration_samples": 2}, "tensorrt_rtx")
     assert (options.calibration().operators, options.calibration().samples) == (("Conv",), 2)
-    for bad in ({"optimization_level": 9}, {"min_shapes": {"x": [0]}}, {"max_shapes": 3}, {"precision_by": "best"}):
+    for bad in (
+        {"optimization_level": 9},
+        {"min_shapes": {"x": [0]}},
+        {"min_shapes": {"x": [True]}},
+        {"max_shapes": 3},
+        {"precision_by": "best"},
+        {"opt_batch": 9, "max_batch": 8},
+        {"strict_timing_cache": True},
+        {"inject_delay_ms": 1e300},
+        {"inject_delay_pct": 1e300},
+    ):
         with pytest.raises(PlanError):
             parse_options(bad, "tensorrt")
 
