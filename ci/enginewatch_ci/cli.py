@@ -45,7 +45,7 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
             "policy_file",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Thresholds and rules, TOML; built-in defaults: 5 % for medians and throughput, 15 % for p99.",
+            help="Thresholds and rules, TOML.  [default: those that the candidate's plan names, else the built-in ones]",
         ),
         click.option(
             "--store",
@@ -163,7 +163,7 @@ def _judge(candidate: str, baseline: str, policy_file: Path | None, store: str |
     from enginewatch_ci.judge import judge as judge_session
 
     workspace = Workspace.locate(store)
-    policy = load_policy(policy_file)
+    policy = load_policy(policy_file) if policy_file is not None else None
     _say(f"judging {candidate} against {baseline} in {workspace.root}", sys.stderr)
     judgement = judge_session(workspace.root, candidate=candidate, baseline=baseline, policy=policy, store=False)
     for note in judgement.notes:

@@ -37,6 +37,7 @@ class SessionFacts:
         runs: All its runs.
         valid_runs: Those that may enter a verdict.
         missing_runs: Runs that it set out to do and never tried; 0 where it does not say.
+        policy_text: The policy that its plan named, as it was then; ``None``: the plan named none.
         left_for_another_host: Cases of its plan that its host has no GPU for.
     """
 
@@ -49,6 +50,7 @@ class SessionFacts:
     runs: int = 0
     valid_runs: int = 0
     missing_runs: int = 0
+    policy_text: str | None = None
     left_for_another_host: tuple[str, ...] = ()
 
     @property

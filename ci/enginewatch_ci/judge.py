@@ -13,7 +13,7 @@ from enginewatch_ci.decide import decide, worst_first
 from enginewatch_ci.facts import Arm, History
 from enginewatch_ci.findings import findings_of
 from enginewatch_ci.judgement import Judgement, overall
-from enginewatch_ci.policy import Policy
+from enginewatch_ci.policy import Policy, policy_of_text
 from enginewatch_ci.thresholds import judge_limits
 
 
@@ -31,7 +31,7 @@ def judge(
         workspace: The folder of the store.
         candidate: What to judge, a REF (see ``refs``).
         baseline: What to compare to, a REF.
-        policy: Rules; the default ones when left out.
+        policy: Rules; left out: those that the candidate's plan named when it was measured, else the built-in ones.
         store: Whether to store verdicts and findings under the candidate's newest session; never done for bundles.
 
     Raises:
@@ -40,11 +40,27 @@ def judge(
     """
     rules = policy or Policy()
     loaded = load_pair(workspace, candidate, baseline, metrics=rules.gated_metrics())
+    if policy is None and (named := policy_of_plan(loaded.candidate)) is not None:
+        if named.gated_metrics() != rules.gated_metrics():
+            loaded = load_pair(workspace, candidate, baseline, metrics=named.gated_metrics())
+        rules = named
     judgement = judge_arms(loaded.baseline, loaded.candidate, rules, loaded.history)
     judgement = replace(judgement, notes=(*loaded.notes, *judgement.notes))
     if store:
         store_judgement(workspace, judgement)
     return judgement
+
+
+def policy_of_plan(candidate: Arm) -> Policy | None:
+    """Return the policy that the plan of the newest session named; ``None`` where it named none.
+
+    Raises:
+        UsageError: This enginewatch cannot read that policy any more.
+    """
+    session = candidate.newest
+    if session.policy_text is None:
+        return None
+    return policy_of_text(session.policy_text, f"the policy of session {session.short}'s plan")
 
 
 def store_judgement(workspace: Path, judgement: Judgement) -> None:

@@ -148,6 +148,7 @@ def _bundle_sessions(records: Sequence[RunRecord]) -> Iterable[SessionFacts]:
                 git_dirty=facts.get("git_dirty"),
                 runs=len(runs),
                 valid_runs=sum(run.valid for run in runs),
+                policy_text=facts.get("policy_text"),
                 left_for_another_host=tuple(facts.get("left_for_another_host") or ()),
             )
         )

@@ -237,6 +237,23 @@ def parse_policy(content: Mapping[str, Any], source: str) -> Policy:
     return policy
 
 
+def policy_of_text(text: str, source: str) -> Policy:
+    """Return the policy that a TOML text describes.
+
+    Args:
+        text: The text.
+        source: What to call it in messages.
+
+    Raises:
+        UsageError: It is not TOML, or not a policy.
+    """
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{source} is not TOML: {error}", remedy="see ci/policies/default.toml") from error
+    return parse_policy(content, source)
+
+
 def load_policy(path: Path | None) -> Policy:
     """Return the policy of a TOML file, or the default one for ``None``.
 
@@ -246,9 +263,7 @@ def load_policy(path: Path | None) -> Policy:
     if path is None:
         return Policy()
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the policy {path} cannot be read: {error}", remedy="see ci/policies/default.toml") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"the policy {path} is not TOML: {error}", remedy="see ci/policies/default.toml") from error
-    return parse_policy(content, str(path))
+    return policy_of_text(text, f"the policy {path}")

@@ -28,7 +28,14 @@ from enginewatch_harness.journal import Journal
 from enginewatch_harness.matrix import Case, Turn, estimate_s, order
 from enginewatch_harness.prepare import Prepared, check_models, prepare
 from enginewatch_harness.session_builds import Builds
-from enginewatch_harness.session_request import SessionOutcome, SessionRequest, as_begun, plan_cases, plan_text
+from enginewatch_harness.session_request import (
+    SessionOutcome,
+    SessionRequest,
+    as_begun,
+    plan_cases,
+    plan_text,
+    policy_text,
+)
 from enginewatch_harness.wire import WorkOrder
 from enginewatch_harness.workers import run_worker
 
@@ -81,6 +88,7 @@ def _begin(
         "plan_sha256": request.plan_sha256,
         "plan_path": request.plan_path.name,
         "plan_text": plan_text(request.plan_path, request.plan_sha256),
+        "policy_text": policy_text(request, folder),
         "builds_per_case": request.plan.builds_per_case,
         "label": request.label,
         "seed": request.plan.seed,

@@ -13,6 +13,7 @@ from enginewatch_db.model import Failure, Json, RunRecord, RunStatus
 from enginewatch_harness.gpu_choice import place
 from enginewatch_harness.gpu_devices import host_gpus, uses_gpu
 from enginewatch_harness.matrix import Case, expand
+from enginewatch_harness.option_check import check_options
 from enginewatch_harness.plan_file import PlanFile
 from enginewatch_harness.registry import backend_names
 
@@ -93,7 +94,8 @@ def plan_cases(request: SessionRequest) -> tuple[Case, ...]:
     """Return the cases that the request asks for, with what is to be injected, each placed on this host's GPUs.
 
     Raises:
-        PlanError: The matrix is impossible, or no case fits ``request.cases``.
+        PlanError: The matrix is impossible, an option is unknown or has a bad value, or no case fits
+            ``request.cases``.
         UnfitError: The device that the request asks for is not here.
     """
     if request.source is not None:
@@ -116,6 +118,8 @@ def plan_cases(request: SessionRequest) -> tuple[Case, ...]:
         return replace(case, options={**case.options, "inject_delay_ms": sum(delays)}) if delays else case
 
     cases = tuple(injected(case) for case in cases)
+    for case in cases:
+        check_options(case, request.plan)
     # Where nothing runs on a GPU no driver is asked: that takes seconds where it is not kept loaded.
     device = request.device or request.plan.device
     return place(cases, host_gpus(), device) if any(case.on_gpu for case in cases) else cases
@@ -128,6 +132,23 @@ def plan_text(path: Path, sha256: str) -> str | None:
     except OSError:
         return None
     return content.decode("utf-8", errors="replace") if hashlib.sha256(content).hexdigest() == sha256 else None
+
+
+def policy_text(request: SessionRequest, folder: Path) -> str | None:
+    """Return the text of the policy that the plan names, so that it judges these runs later too; ``None``: none.
+
+    Raises:
+        PlanError: The file cannot be read.
+    """
+    name = request.plan.policy
+    if name is None:
+        return None
+    try:
+        return (folder / name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(
+            f"the plan's policy {folder / name} cannot be read: {error}", remedy="correct policy in the plan"
+        ) from error
 
 
 def failed_cases(records: tuple[RunRecord, ...]) -> dict[str, Failure]:

@@ -153,3 +153,28 @@ def test_what_another_host_measures_fails_nothing_and_is_told(lab, store, cases)
     assert {comparison.case_key for comparison in judged.comparisons} == set(cases[:2])
     assert judged.uncovered == ()
     assert judged.notes == (f"Not measured on this host, which has no GPU for it: {cases[2]}.",)
+
+
+STRICT = "[practical_pct]\nlatency_p50_ms = 0.5\n\n[gate]\nmetrics = ['latency_p50_ms']\n"
+
+
+def with_policy(records, text):
+    return [replace(record, session={**record.session, "policy_text": text}) for record in records]
+
+
+def test_the_policy_that_the_plan_named_judges_later_too(lab, store, cases):
+    first, second = lab.session(run_sd=0.0005), lab.session(run_sd=0.0005, factors={cases[0]: 1.02})
+    store.add(first, with_policy(second, STRICT))
+    found = judge(store.root)
+    assert found.policy.threshold_rel("latency_p50_ms") == 0.005
+    assert {item.metric for item in found.comparisons} == {"latency_p50_ms"}
+    assert found.verdict is Verdict.REGRESSED
+    assert judge(store.root, policy=Policy(), store=False).verdict is not Verdict.REGRESSED, (
+        "one that is given goes first"
+    )
+
+
+def test_a_stored_policy_that_cannot_be_read_is_named(lab, store):
+    store.add(lab.session(), with_policy(lab.session(), "[gaet]\n"))
+    with pytest.raises(UsageError, match=r"the policy of session .* unknown policy key 'gaet'"):
+        judge(store.root)

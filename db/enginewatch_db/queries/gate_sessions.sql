@@ -15,7 +15,7 @@ WITH planned AS (
   GROUP BY p.session_id
 )
 SELECT s.session_id::VARCHAR AS session_id, s.plan_name, epoch_us(s.started_at) AS started_us, s.label,
-  s.git_commit, s.git_dirty,
+  s.git_commit, s.git_dirty, s.details->>'policy_text' AS policy_text,
   coalesce(n.runs, 0) AS runs, coalesce(n.valid_runs, 0) AS valid_runs,
   coalesce(m.missing_runs, 0)::BIGINT AS missing_runs,
   coalesce(json_keys(s.details->'$.left_for_another_host'), []) AS left_for_another_host

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from enginewatch_db.errors import ExitCode, InterruptedRunError, UsageError
-from enginewatch_db.model import RunStatus
+from enginewatch_db.model import RunStatus, Verdict
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness.commands.options import json_option, store_option
 from enginewatch_harness.console import out, result, result_json, say
@@ -139,17 +139,21 @@ def run(
         ) from error
     judged = None if no_judge else _judge(workspace, outcome, policy)
     _show(workspace, outcome, judged, as_json=as_json)
-    code = exit_code(outcome)
+    code = exit_code(outcome, judged)
     if code:
         click.get_current_context().exit(code)
 
 
-def exit_code(outcome: SessionOutcome) -> int:
-    """Return 5 when a case has no good run or nothing could be measured at all, else 0."""
+def exit_code(outcome: SessionOutcome, judged: Judgement | None = None) -> int:
+    """Return 5 when a case has no good run or wrong outputs, or nothing could be measured at all, else 0."""
+    from enginewatch_ci.accuracy import CAUSE
     from enginewatch_harness.session_request import failed_cases
 
     measured = any(record.status is RunStatus.OK for record in outcome.records)
-    return int(ExitCode.FAILED) if failed_cases(outcome.records) or not measured else 0
+    wrong = judged is not None and any(
+        item.verdict is Verdict.FAILED and item.cause == CAUSE for item in judged.comparisons
+    )
+    return int(ExitCode.FAILED) if failed_cases(outcome.records) or wrong or not measured else 0
 
 
 def _show_plan(request: SessionRequest, *, as_json: bool) -> None:
