@@ -45,7 +45,7 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
             "policy_file",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Thresholds and rules, TOML.  [default: those that the candidate's plan names, else the built-in ones]",
+            help="Thresholds and rules, TOML.  [default: those of the candidate's plan, else the built-in ones]",
         ),
         click.option(
             "--store",
