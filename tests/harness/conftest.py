@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from enginewatch_db import tables
+from enginewatch_db.workspace import Workspace
 from enginewatch_harness import events
 from enginewatch_harness.plan_file import load_plan
 from enginewatch_harness.session import run_session
@@ -36,11 +38,12 @@ batches = [{batches}]
 """
 
 
-@pytest.fixture
-def tiny_plan(tmp_path) -> Callable[..., Path]:
-    """Write a small plan and return its path."""
+@pytest.fixture(scope="session")
+def tiny_plan_in() -> Callable[..., Path]:
+    """Write a small plan into a folder and return its path."""
 
     def build(
+        folder: Path,
         *,
         source: str = 'generate = "convnet_tiny"',
         repeats: int = 2,
@@ -49,7 +52,7 @@ def tiny_plan(tmp_path) -> Callable[..., Path]:
         batches: str = "1, 2",
         extra: str = "",
     ) -> Path:
-        path = tmp_path / "plan.toml"
+        path = folder / "plan.toml"
         path.write_text(
             TINY.format(
                 source=source, repeats=repeats, backends=backends, precisions=precisions, batches=batches, extra=extra
@@ -61,15 +64,27 @@ def tiny_plan(tmp_path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def run_plan(workspace) -> Callable[..., object]:
-    """Run a plan for real, in the test's workspace; events go into the given list."""
+def tiny_plan(tiny_plan_in, tmp_path) -> Callable[..., Path]:
+    """Write a small plan into the test's folder and return its path."""
+    return functools.partial(tiny_plan_in, tmp_path)
 
-    def run(path: Path, *, heard: list[events.Event] | None = None, **request: object):
+
+@pytest.fixture(scope="session")
+def run_plan_in() -> Callable[..., object]:
+    """Run a plan for real, in a workspace; events go into the given list."""
+
+    def run(workspace: Workspace, path: Path, *, heard: list[events.Event] | None = None, **request: object):
         plan, sha256 = load_plan(path)
         listen = (heard if heard is not None else []).append
         return run_session(SessionRequest(plan=plan, plan_path=path, plan_sha256=sha256, **request), workspace, listen)
 
     return run
+
+
+@pytest.fixture
+def run_plan(run_plan_in, workspace) -> Callable[..., object]:
+    """Run a plan for real, in the test's workspace."""
+    return functools.partial(run_plan_in, workspace)
 
 
 MS = 1_000_000

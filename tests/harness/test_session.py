@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -13,6 +14,7 @@ from enginewatch_db import bundle
 from enginewatch_db.connect import Reader
 from enginewatch_db.errors import DiskFullError, PlanError, StorageError, StoreLockedError, UsageError
 from enginewatch_db.model import Phase, RunStatus
+from enginewatch_db.workspace import Workspace
 from enginewatch_harness import events, session, workers
 from enginewatch_harness.accuracy.check import ELSEWHERE
 from enginewatch_harness.session_request import failed_cases
@@ -23,10 +25,37 @@ def query(workspace, sql: str) -> list[dict[str, object]]:
         return reader.console(sql).to_pylist()
 
 
-def test_a_session_stores_samples_telemetry_and_control_of_every_run(workspace, tiny_plan, run_plan):
-    heard: list[events.Event] = []
-    outcome = run_plan(tiny_plan(), heard=heard, label="first")
+class StopAt(list):
+    """A list of events that presses Ctrl-C at the n-th of a kind."""
 
+    def __init__(self, kind: type, n: int = 1) -> None:
+        super().__init__()
+        self.kind, self.n = kind, n
+
+    def append(self, event):
+        super().append(event)
+        if isinstance(event, self.kind) and sum(isinstance(item, self.kind) for item in self) == self.n:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory, tiny_plan_in, run_plan_in):
+    """A session of two cases, two runs each: workspace, outcome and events. Tests only read it."""
+    folder = tmp_path_factory.mktemp("plain")
+    workspace, heard = Workspace(folder / "ew").create(), []
+    return workspace, run_plan_in(workspace, tiny_plan_in(folder), heard=heard, label="first"), heard
+
+
+@pytest.fixture
+def measured(plain, tmp_path):
+    """A copy of that session's workspace, and its engines."""
+    copied = Workspace(tmp_path / "measured")
+    shutil.copytree(plain[0].root, copied.root)
+    return copied, {record.engine.engine_sha256 for record in plain[1].records}
+
+
+def test_a_session_stores_samples_telemetry_and_control_of_every_run(plain):
+    workspace, outcome, heard = plain
     assert [record.status for record in outcome.records] == [RunStatus.OK] * 4
     runs = query(workspace, "SELECT case_key, repeat, valid, session_label, engine_cached FROM v_runs ORDER BY ALL")
     assert [(run["case_key"][-2:], run["repeat"]) for run in runs] == [("b1", 0), ("b1", 1), ("b2", 0), ("b2", 1)]
@@ -45,9 +74,10 @@ def test_a_session_stores_samples_telemetry_and_control_of_every_run(workspace, 
     assert sum(isinstance(event, events.RunFinished) for event in heard) == 4
 
 
-def test_metrics_are_those_of_the_stored_samples(workspace, tiny_plan, run_plan):
-    record = run_plan(tiny_plan(repeats=1, batches="1")).records[0]
-    rows = query(workspace, "SELECT latency_ns FROM latency_samples")
+def test_metrics_are_those_of_the_stored_samples(plain):
+    workspace, outcome, _ = plain
+    record = outcome.records[0]
+    rows = query(workspace, f"SELECT latency_ns FROM latency_samples WHERE run_id = '{record.run_id}'")
     latency_ms = np.array([row["latency_ns"] for row in rows]) / 1e6
     metric = {item.metric: item.value for item in record.metrics}
     assert metric["latency_mean_ms"] == pytest.approx(latency_ms.mean())
@@ -75,24 +105,23 @@ def test_accuracy_is_taken_once_for_each_engine_on_the_data_of_the_plan(workspac
         run_plan(path)
 
 
-def test_engines_are_built_once_and_reused(workspace, tiny_plan, run_plan):
-    path = tiny_plan(repeats=1)
-    first = run_plan(path)
-    second = run_plan(path)
-    assert {record.engine.cached for record in first.records} == {False}
+def test_engines_are_built_once_and_reused(plain, measured, tiny_plan, run_plan_in):
+    workspace, before = measured
+    second = run_plan_in(workspace, tiny_plan(repeats=1, batches="1"))
+    assert {record.engine.cached for record in plain[1].records} == {False}
     assert {record.engine.cached for record in second.records} == {True}
-    assert len({record.engine.engine_sha256 for record in (*first.records, *second.records)}) == 1
+    assert len(before) == 1
+    assert {record.engine.engine_sha256 for record in second.records} == before
     built = [metric for metric in second.records[0].metrics if metric.metric == "build_time_s"]
     assert built[0].value is None
     assert "cache" in str(built[0].absent_reason)
 
 
-def test_an_altered_engine_is_built_again(workspace, tiny_plan, run_plan):
-    path = tiny_plan(repeats=1, batches="1")
-    run_plan(path)
+def test_an_altered_engine_is_built_again(measured, tiny_plan, run_plan_in):
+    workspace, _ = measured
     engine = next(workspace.engines.glob("*/engine"))
     engine.write_bytes(engine.read_bytes()[:-50])
-    record = run_plan(path).records[0]
+    record = run_plan_in(workspace, tiny_plan(repeats=1, batches="1")).records[0]
     assert record.status is RunStatus.OK
     assert not record.engine.cached
 
@@ -124,11 +153,11 @@ def test_a_corrupt_model_fails_its_cases_and_no_other(tmp_path, tiny_plan, run_p
     (tmp_path / "broken.onnx").write_bytes(b"\x08\x07garbage that is no protobuf \xff\xff")
     extra = '[[model]]\nname = "broken"\npath = "broken.onnx"\n[[workload]]\nname = "bad"\nmodel = "broken"\n'
     extra += 'backends = ["onnxruntime"]\nprecisions = ["fp32"]\nbatches = [1]\n'
-    outcome = run_plan(tiny_plan(extra=extra, batches="1"))
+    outcome = run_plan(tiny_plan(extra=extra, batches="1", repeats=1))
     failures = failed_cases(outcome.records)
     assert {key: failure.code for key, failure in failures.items()} == {"bad/onnxruntime/fp32/b1": "model_corrupt"}
     assert "broken.onnx" in failures["bad/onnxruntime/fp32/b1"].message
-    assert sum(record.status is RunStatus.OK for record in outcome.records) == 2
+    assert sum(record.status is RunStatus.OK for record in outcome.records) == 1
 
 
 def test_a_model_that_writes_nan_fails_its_run(tmp_path, tiny_plan, run_plan):
@@ -153,26 +182,27 @@ def test_a_killed_worker_costs_one_run(tiny_plan, run_plan, monkeypatch):
     real_start = workers.start
     started = []
 
-    def start_and_kill_the_third(*args, **kwargs):
+    def start_and_kill_the_second(*args, **kwargs):
         process = real_start(*args, **kwargs)
         started.append(process)
-        if len(started) == 3:
+        if len(started) == 2:
             os.killpg(process.pid, signal.SIGKILL)
         return process
 
-    monkeypatch.setattr(workers, "start", start_and_kill_the_third)
-    path = tiny_plan(batches="1, 2")
+    # The first one builds.
+    monkeypatch.setattr(workers, "start", start_and_kill_the_second)
+    path = tiny_plan(repeats=1)
     outcome = run_plan(path)
     failed = [record for record in outcome.records if record.status is RunStatus.FAILED]
     assert [record.failure.code for record in failed] == ["killed"]
     assert "SIGKILL" in failed[0].failure.message
-    assert sum(record.status is RunStatus.OK for record in outcome.records) == 3
+    assert sum(record.status is RunStatus.OK for record in outcome.records) == 1
 
     # What was killed is worth another try; what ended well is not repeated.
     monkeypatch.setattr(workers, "start", real_start)
     again = run_plan(path, resume=True)
-    assert len(again.records) == 5
-    assert sum(record.status is RunStatus.OK for record in again.records) == 4
+    assert len(again.records) == 3
+    assert sum(record.status is RunStatus.OK for record in again.records) == 2
     with pytest.raises(UsageError, match="no unfinished session"):
         run_plan(path, resume=True)
 
@@ -205,22 +235,15 @@ def test_a_library_that_crashes_in_the_accuracy_check_costs_no_run(tiny_plan, ru
 
 
 def test_ctrl_c_keeps_what_is_finished_and_resume_does_the_rest(workspace, tiny_plan, run_plan):
-    path = tiny_plan(repeats=3)
-
-    class StopAfterTwo(list):
-        def append(self, event):
-            super().append(event)
-            if sum(isinstance(item, events.RunFinished) for item in self) == 2:
-                raise KeyboardInterrupt
-
+    path = tiny_plan(repeats=3, batches="1")
     with pytest.raises(KeyboardInterrupt):
-        run_plan(path, heard=StopAfterTwo())
+        run_plan(path, heard=StopAt(events.RunFinished, 2))
     assert query(workspace, "SELECT count(*) AS n FROM runs")[0]["n"] == 2
 
     outcome = run_plan(path, resume=True)
-    assert len(outcome.records) == 6
+    assert len(outcome.records) == 3
     rows = query(workspace, "SELECT case_key, repeat, count(*) AS n FROM runs GROUP BY ALL")
-    assert len(rows) == 6
+    assert len(rows) == 3
     assert {row["n"] for row in rows} == {1}
     assert query(workspace, "SELECT count(DISTINCT session_id) AS n FROM runs")[0]["n"] == 1
     with pytest.raises(UsageError, match="no unfinished session"):
@@ -229,14 +252,8 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_does_the_rest(workspace, tiny_
 
 def test_a_resumed_session_does_what_it_set_out_to_do_and_no_more(workspace, tiny_plan, run_plan):
     path = tiny_plan(repeats=1, batches="1, 2, 12")
-
-    class StopAtOnce(list):
-        def append(self, event):
-            if isinstance(event, events.RunFinished):
-                raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run_plan(path, heard=StopAtOnce(), cases=("b1", "b12"), inject={"b1": 1.0})
+        run_plan(path, heard=StopAt(events.RunFinished), cases=("b1", "b12"), inject={"b1": 1.0})
     outcome = run_plan(path, resume=True)
     assert sorted(record.case_key[-3:] for record in outcome.records) == ["/b1", "b12"]
     assert {bool(record.provenance["injected"]) for record in outcome.records} == {True}
@@ -257,28 +274,14 @@ def test_options_that_no_backend_knows_leave_no_session_behind(workspace, tiny_p
     assert list(workspace.work.glob("*/session.json")) == []
 
 
-def test_logs_of_a_failed_run_are_kept_and_those_of_good_runs_are_not(workspace, tiny_plan, run_plan):
-    path = tiny_plan(repeats=1, batches="1")
-    run_plan(path)
-    assert list(workspace.work.glob("*/runs/*")) == []
-    text = path.read_text().replace("duration_s = 0.1", "duration_s = 30").replace("timeout_s = 60", "timeout_s = 2")
-    path.write_text(text)
-    record = run_plan(path).records[0]
-    kept = list(workspace.work.glob("*/runs/*/worker.stderr.log"))
-    assert len(kept) == 1
-    assert str(kept[0].parent) in str(record.failure.remedy)
+def test_logs_of_good_runs_are_not_kept(plain):
+    assert list(plain[0].work.glob("*/runs/*")) == []
 
 
 def test_a_changed_plan_is_not_resumed(tiny_plan, run_plan):
     path = tiny_plan(repeats=2)
-
-    class StopAtOnce(list):
-        def append(self, event):
-            if isinstance(event, events.RunFinished):
-                raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run_plan(path, heard=StopAtOnce())
+        run_plan(path, heard=StopAt(events.Started))
     path.write_text(path.read_text().replace("duration_s = 0.1", "duration_s = 0.2"))
     with pytest.raises(UsageError, match="has changed since"):
         run_plan(path, resume=True)
@@ -289,15 +292,16 @@ def test_a_full_disk_ends_the_session_and_keeps_the_finished_runs(workspace, tin
     written = []
 
     def fill_up(spool, record, tables):
-        if len(written) == 2:
+        if len(written) == 1:
             raise DiskFullError(f"no space left while writing run {record.run_id}")
         written.append(record.run_id)
         return real_write(spool, record, tables)
 
     monkeypatch.setattr(session.bundle, "write", fill_up)
     with pytest.raises(DiskFullError):
-        run_plan(tiny_plan(repeats=2))
-    assert sorted(str(row["run_id"]) for row in query(workspace, "SELECT run_id FROM runs")) == sorted(written)
+        run_plan(tiny_plan(batches="1"))
+    assert len(written) == 1
+    assert [str(row["run_id"]) for row in query(workspace, "SELECT run_id FROM runs")] == written
 
 
 def test_two_sessions_do_not_measure_at_once(workspace, tiny_plan, run_plan):
@@ -308,30 +312,33 @@ def test_two_sessions_do_not_measure_at_once(workspace, tiny_plan, run_plan):
         run_plan(tiny_plan())
 
 
-def test_an_injected_delay_is_measured_and_keeps_the_series(tiny_plan, run_plan):
+def test_an_injected_delay_is_measured_and_keeps_the_series(plain, tiny_plan, run_plan):
     path = tiny_plan(repeats=1, batches="1")
-    plain = run_plan(path).records[0]
+    before = next(record for record in plain[1].records if record.case_key.endswith("/b1"))
     slowed = run_plan(path, inject={"fp32/b1": 3.0}).records[0]
 
     def median_ms(record):
         return next(item.value for item in record.metrics if item.metric == "latency_p50_ms")
 
-    assert median_ms(slowed) > median_ms(plain) + 2.5
-    assert slowed.identity == plain.identity
+    assert median_ms(slowed) > median_ms(before) + 2.5
+    assert slowed.identity == before.identity
     assert slowed.provenance["injected"] == {"inject_delay_ms": 3.0}
     with pytest.raises(UsageError, match="fits no case"):
         run_plan(path, inject={"nothing": 1.0})
 
 
-def test_a_run_that_does_not_end_is_stopped(tiny_plan, run_plan):
+def test_a_run_that_does_not_end_is_stopped_and_its_logs_are_kept(workspace, tiny_plan, run_plan):
     path = tiny_plan(repeats=1, batches="1")
     path.write_text(
-        path.read_text().replace("duration_s = 0.1", "duration_s = 30").replace("timeout_s = 60", "timeout_s = 2")
+        path.read_text().replace("duration_s = 0.1", "duration_s = 30").replace("timeout_s = 60", "timeout_s = 0.5")
     )
     record = run_plan(path).records[0]
     assert record.failure is not None
     assert record.failure.code == "timeout"
-    assert "2 s" in record.failure.message
+    assert "0.5 s" in record.failure.message
+    kept = list(workspace.work.glob("*/runs/*/worker.stderr.log"))
+    assert len(kept) == 1
+    assert str(kept[0].parent) in str(record.failure.remedy)
 
 
 def test_a_fixed_batch_that_does_not_fit_says_what_to_do(tmp_path, tiny_plan, run_plan):
@@ -353,8 +360,8 @@ def test_a_fixed_batch_that_does_not_fit_says_what_to_do(tmp_path, tiny_plan, ru
     assert sum(record.status is RunStatus.OK for record in outcome.records) == 1
 
 
-def test_identity_ignores_what_only_a_test_sets(tiny_plan, run_plan):
-    record = run_plan(tiny_plan(repeats=1, batches="1")).records[0]
+def test_identity_ignores_what_only_a_test_sets(plain):
+    record = plain[1].records[0]
     assert dataclasses.asdict(record.identity)["model_sha256"] is None
     assert "inject_delay_ms" not in record.identity.options
     assert record.identity.options["duration_ms"] == 100
