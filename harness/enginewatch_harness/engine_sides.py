@@ -90,8 +90,11 @@ def load_pair(base: str, cand: str, workspace: Workspace) -> tuple[Side, Side]:
         if first is not None and second is not None:
             rows = _pair(first, second)
             return _side(rows[0], reader), _side(rows[1], reader)
-        one, other = (side or _side(run.rows[0], reader) for side, run in zip(files, runs, strict=True) if side or run)
-        return one, other
+        if first is not None and other is not None:
+            return _side(first.rows[0], reader), other
+        if second is not None and one is not None:
+            return one, _side(second.rows[0], reader)
+    raise AssertionError("a side is a file or has runs")
 
 
 def _is_file(ref: str) -> bool:

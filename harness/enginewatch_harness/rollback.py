@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import tarfile
 from dataclasses import dataclass
@@ -13,62 +14,22 @@ from pathlib import Path
 from enginewatch_db import __version__
 from enginewatch_db.errors import DiskFullError, StorageError, UsageError
 from enginewatch_db.model import EngineRecord, Json
+from enginewatch_harness.backends.trtexec_shapes import shapes_spec
 from enginewatch_harness.engine_cache import ENGINE, META, file_sha256
+from enginewatch_harness.engine_fit import Here, key_options, others
 from enginewatch_harness.engine_registry import Engine
 
 SUMS = "SHA256SUMS"
 PLAN = "plan.toml"
 _ENDS = {"onnxruntime": ".onnx", "llamacpp": ".gguf"}
 _LOAD = {
-    "trtexec": "trtexec --loadEngine={file}",
-    "tensorrt": "trtexec --loadEngine={file}",
-    "tensorrt_rtx": "tensorrt_rtx --loadEngine={file}",
+    "trtexec": "trtexec --loadEngine={file}{flags}",
+    "tensorrt": "trtexec --loadEngine={file}{flags}",
+    "tensorrt_rtx": "tensorrt_rtx --loadEngine={file}{flags}",
     "onnxruntime": 'python -c "import onnxruntime as o; print(o.InferenceSession({file!r}).get_inputs())"',
     "llamacpp": "llama-server --model {file}",
     "trtllm": "trtllm-serve {file}",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Here:
-    """What this machine has.
-
-    Attributes:
-        backend: The backend of the engine.
-        version: Its tool's version; ``None`` where it is not here.
-        devices: Product names, with their compute capability where that is known.
-    """
-
-    backend: str
-    version: str | None
-    devices: dict[str, str | None]
-
-
-def misfits(record: EngineRecord, here: Here) -> tuple[str, ...]:
-    """Return why an engine does not fit this machine, naming both; empty where it fits. Pure.
-
-    An engine is tied to the GPU product and the version that it was built with (TensorRT's documentation, "Engine
-    compatibility"); what is not known of the engine is not compared.
-    """
-    found = []
-    if record.device and not any(_same(record.device, name) for name in here.devices):
-        have = ", ".join(here.devices) or "no GPU"
-        capability = f" (compute capability {record.compute_capability})" if record.compute_capability else ""
-        found.append(f"it was built for {record.device}{capability}, and here is {have}")
-    elif record.compute_capability and record.device:
-        there = next((value for name, value in here.devices.items() if _same(record.device, name)), None)
-        if there is not None and there != record.compute_capability:
-            found.append(f"it was built for compute capability {record.compute_capability}, and here is {there}")
-    if record.tool_version and record.tool_version != here.version:
-        have = f"{here.backend} {here.version}" if here.version else f"no {here.backend}"
-        found.append(f"it was built by {here.backend} {record.tool_version}, and here is {have}")
-    return tuple(found)
-
-
-def _same(one: str, other: str) -> bool:
-    from enginewatch_harness.gpu_choice import same_product
-
-    return one == other or same_product(one, other)
 
 
 def here(backend_name: str) -> Here:
@@ -95,7 +56,9 @@ class Bundle:
         why: Why it is the last good one, or that it was asked for.
         session: Facts of the session that it is from: ``session_id``, ``plan_name``, ``plan_text``.
         versions: Versions of the tool, its libraries and the system when it was measured.
+        command: The command of a run of the case with this engine; ``None`` where its backend has none.
         warnings: What does not fit here.
+        unchecked: What could not be compared with this machine.
     """
 
     engine: Engine
@@ -103,7 +66,9 @@ class Bundle:
     why: str
     session: Json
     versions: Json
+    command: str | None = None
     warnings: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
 
 
 def engine_name(record: EngineRecord) -> str:
@@ -191,6 +156,7 @@ def facts(bundle: Bundle) -> Json:
         "build": record.details,
         "environment": bundle.versions,
         "does_not_fit_the_machine_that_wrote_this": list(bundle.warnings),
+        "not_checked": list(bundle.unchecked),
         "enginewatch": __version__,
     }
 
@@ -199,7 +165,7 @@ def readme(bundle: Bundle, folder: Path) -> str:
     """Return the text that says what this is and how it is loaded."""
     record = bundle.engine.record
     name = engine_name(record)
-    load = _LOAD.get(record.backend or "", "{file}").format(file=name)
+    load = _LOAD.get(record.backend or "", "{file}").format(file=name, flags=load_flags(record, bundle.command))
     capability = f", compute capability {record.compute_capability}" if record.compute_capability else ""
     lines = [
         f"# {bundle.case_key}",
@@ -207,7 +173,7 @@ def readme(bundle: Bundle, folder: Path) -> str:
         f"`{name}` is the engine {bundle.engine.short} of model {record.model or '?'}, {bundle.why}.",
         "",
         f"- built by {record.backend or '?'} {record.tool_version or '?'}, at {record.built_at or 'an unknown time'}",
-        f"- for {record.device or 'any device'}{capability}: it runs on that product, with that version, only",
+        f"- for {record.device or 'an unknown device'}{capability}{_reach(record)}",
         f"- precision {record.precision or '?'}, realised {record.realised_precision or 'unknown'}",
         "",
         "Check the files, then load the engine:",
@@ -219,7 +185,30 @@ def readme(bundle: Bundle, folder: Path) -> str:
     ]
     if bundle.warnings:
         lines += ["", "Written with --force although it did not fit there:", *(f"- {text}" for text in bundle.warnings)]
+    lines += ["", *(f"- {text}" for text in bundle.unchecked)] if bundle.unchecked else []
     return "\n".join(lines) + "\n"
+
+
+def load_flags(record: EngineRecord, command: str | None) -> str:
+    """Return what trtexec needs beside ``--loadEngine``, with a space in front: shapes, plugins, the embedded runtime.
+
+    A run with the engine says them; where trtexec ran none, the shapes that the engine was built for are taken.
+    """
+    given = shlex.split(command) if command and "--loadEngine=" in command else []
+    flags = [flag for flag in given if flag.startswith(("--shapes=", "--staticPlugins=", "--plugins="))]
+    if not given and record.shapes:
+        flags.append(f"--shapes={shapes_spec({name: tuple(dims) for name, dims in record.shapes.items()})}")
+    if key_options(record).get("version_compatible"):
+        # Without it trtexec does not load the lean runtime that lies in such an engine (samples/common of TensorRT).
+        flags.append("--versionCompatible")
+    return "".join(f" {shlex.quote(flag)}" for flag in flags)
+
+
+def _reach(record: EngineRecord) -> str:
+    version = "that version or a later one" if key_options(record).get("version_compatible") else "that version"
+    if (more := others(record)) is not None:
+        return f" and {more}: it runs on those, with {version}, only"
+    return f": it runs on that product, with {version}, only"
 
 
 def _also(folder: Path) -> str:

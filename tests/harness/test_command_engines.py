@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from enginewatch_db.connect import Reader
+from enginewatch_db.engines import GoodEngine
 from enginewatch_db.errors import ExitCode
 from enginewatch_db.judgements import accept
 from enginewatch_db.model import EngineRecord
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness import cli, events
 from enginewatch_harness.commands import engines_spread
+from enginewatch_harness.commands import rollback as command
+from enginewatch_harness.engine_fit import Here, misfits, unknown
+from enginewatch_harness.engine_registry import Engine
 from enginewatch_harness.plan_file import load_plan
 from enginewatch_harness.progress import PlainProgress
-from enginewatch_harness.rollback import Here, misfits
+from enginewatch_harness.rollback import load_flags
 from enginewatch_harness.session import run_session
 from enginewatch_harness.session_request import SessionRequest
 
@@ -299,8 +305,6 @@ def test_rollback_writes_a_bundle_that_loads_and_whose_checksums_hold(store, cal
 
 
 def test_rollback_refuses_another_machine_naming_both_and_force_warns(store, call, monkeypatch):
-    from enginewatch_harness.commands import rollback as command
-
     other = Here(backend="onnxruntime", version="0.9", devices={"NVIDIA T4": "7.5"})
     monkeypatch.setattr(command, "here", lambda _: other)
     code, _, err = call("rollback", CASE, "--to", "good")
@@ -356,9 +360,65 @@ def test_an_engine_fits_its_own_product_and_version_only(devices, version, words
     assert all(word in found for word in words)
 
 
-def test_what_is_not_known_of_an_engine_is_not_compared():
-    unknown = record(device=None, compute_capability=None, tool_version=None)
-    assert misfits(unknown, Here(backend="trtexec", version="1", devices={"GPU": None})) == ()
+def built_for(**options: object) -> EngineRecord:
+    return record(device="NVIDIA A100", compute_capability="8.0", details={"key_options": options})
+
+
+@pytest.mark.parametrize(
+    ("options", "version", "capability", "fits"),
+    [
+        ({"hardware_compatibility": "ampere+"}, "10.3.0", "9.0", True),
+        ({"hardware_compatibility": "ampere+"}, "10.3.0", "12.0", True),
+        ({"hardware_compatibility": "ampere+"}, "10.3.0", "7.5", False),
+        ({"hardware_compatibility": "ampere+"}, "10.3.0", None, False),
+        ({"hardware_compatibility": "sameComputeCapability"}, "10.3.0", "8.0", True),
+        ({"hardware_compatibility": "sameComputeCapability"}, "10.3.0", "9.0", False),
+        ({"hardware_compatibility": "none"}, "10.3.0", "8.0", False),
+        ({"compute_capabilities": ["8.6", "8.9"]}, "10.3.0", "8.9", True),
+        ({"hardware_compatibility": "ampere+"}, "10.9.0", "9.0", False),
+        ({"hardware_compatibility": "ampere+", "version_compatible": True}, "10.9.0", "9.0", True),
+        ({"hardware_compatibility": "ampere+", "version_compatible": True}, "11.0", "9.0", True),
+        ({"hardware_compatibility": "ampere+", "version_compatible": True}, "10.2.9", "9.0", False),
+        ({"hardware_compatibility": "ampere+", "version_compatible": True}, None, "9.0", False),
+    ],
+)
+def test_an_engine_built_for_other_gpus_or_later_versions_fits_those(options, version, capability, fits):
+    found = misfits(built_for(**options), Here(backend="trtexec", version=version, devices={"NVIDIA X": capability}))
+    assert (found == ()) is fits
+
+
+def test_what_is_not_known_of_an_engine_is_not_compared_and_that_is_told():
+    bare = record(device=None, compute_capability=None, tool_version=None)
+    assert misfits(bare, Here(backend="trtexec", version="1", devices={"GPU": None})) == ()
+    assert [word in text for word, text in zip(("GPU", "version"), unknown(bare), strict=True)] == [True, True]
+    assert unknown(record()) == ()
+
+
+def test_the_command_that_loads_an_engine_has_its_shapes_and_plugins():
+    ran = "trtexec --loadEngine=/x/engine --shapes=in:8x3 --warmUp=400 '--staticPlugins=/my libs/p.so' --device=0"
+    assert load_flags(record(shapes={"in": [1, 3]}), ran) == " --shapes=in:8x3 '--staticPlugins=/my libs/p.so'"
+    assert load_flags(record(shapes={"in": [1, 3]}), None) == " --shapes=in:1x3"
+    assert load_flags(built_for(version_compatible=True), "trtexec --loadEngine=e") == " --versionCompatible"
+
+
+def test_the_newest_last_good_engine_that_fits_is_chosen_and_the_others_are_told(capsys):
+    def good(sha256: str, series: str) -> GoodEngine:
+        facts = {"plan_name": "p", "case_key": CASE, "session_id": "", "why": "accepted: x", "marked_us": 0}
+        return GoodEngine(engine_sha256=sha256, series_id=series, **facts)
+
+    def engine(sha256: str, device: str) -> Engine:
+        given = dataclasses.replace(record(device=device, compute_capability=None), engine_sha256=sha256)
+        return Engine(record=given, entry=None, stored=True)
+
+    marks = [good("new-l4", "b"), good("old-h200", "a")]
+    engines = [engine("new-l4", "NVIDIA L4"), engine("old-h200", "NVIDIA H200")]
+
+    def look(device: str) -> Callable[[str], Here]:
+        return lambda backend: Here(backend=backend, version="10.3.0", devices={device: None})
+
+    for device, sha256, other in (("H200", "old-h200", "L4"), ("L4", "new-l4", "H200"), ("T4", "new-l4", "H200")):
+        assert command._choose(marks, CASE, engines, look(f"NVIDIA {device}")).engine_sha256 == sha256
+        assert f"NVIDIA {other}" in capsys.readouterr().err
 
 
 def test_the_docs_name_every_command_and_every_file_of_a_bundle(store, call):

@@ -223,7 +223,8 @@ def _logs(group: Sequence[float]) -> NDArray[np.float64]:
     values = np.asarray(group, dtype=float)
     if not np.all(np.isfinite(values) & (values > 0)):
         raise ValueError("a spread needs at least one value, and all of them positive")
-    return np.log(values)
+    found: NDArray[np.float64] = np.log(values)
+    return found
 
 
 def _without_sessions(sessions: Sequence[Mapping[str, NDArray[np.float64]]]) -> dict[str, NDArray[np.float64]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import click
@@ -18,8 +20,9 @@ from enginewatch_harness.commands.db import open_reader
 from enginewatch_harness.commands.options import json_option, store_option
 from enginewatch_harness.console import result, result_json, say
 from enginewatch_harness.engine_cache import State, read_entry
-from enginewatch_harness.engine_registry import Engine, find, read_engines
-from enginewatch_harness.rollback import Bundle, archive_of, default_name, here, misfits, pack, write_bundle
+from enginewatch_harness.engine_fit import Here, misfits, unknown
+from enginewatch_harness.engine_registry import SHORT, Engine, find, read_engines
+from enginewatch_harness.rollback import Bundle, archive_of, default_name, here, pack, write_bundle
 
 _LISTED = 6
 
@@ -49,7 +52,9 @@ def rollback(
     """Write the last good engine of CASE into a folder: engine, plan, timing cache, build log, versions, checksums.
 
     An engine is good when its session was accepted, or judged no worse than the baseline. GPU and version here must
-    be those that it was built for.
+    be those that it was built for; of a case with last good engines for several GPUs, the newest that fits is taken.
+    Where the engine is gone or altered, its plan is written into NAME.plan.toml of the working folder, NAME being that
+    of the new folder, and the command that builds it again is told.
 
     \b
     Exit codes: 0 written, 2 no such engine or it does not fit here, 6 it is gone from the cache, or was altered.
@@ -57,22 +62,18 @@ def rollback(
     """
     with open_reader(workspace) as reader:
         engines = read_engines(reader, workspace)
-        good = _choose(good_engines(reader, plan=plan), case) if engine_id is None else None
+        look = cache(here)
+        good = _choose(good_engines(reader, plan=plan), case, engines, look) if engine_id is None else None
         chosen = find(engines, good.engine_sha256 if good else str(engine_id))
         bundle = _bundle(reader, chosen, case, good)
     folder = target or Path(default_name(bundle.case_key, chosen.sha256))
     if tar and archive_of(folder).exists():
         raise UsageError(f"{archive_of(folder)} is there already", remedy="give another folder with --to")
     _check_cached(bundle, folder)
-    warnings = _check_fit(chosen, force=force)
-    bundle = Bundle(
-        engine=chosen,
-        case_key=bundle.case_key,
-        why=bundle.why,
-        session=bundle.session,
-        versions=bundle.versions,
-        warnings=warnings,
-    )
+    warnings = _check_fit(chosen, look, force=force)
+    bundle = replace(bundle, warnings=warnings, unchecked=unknown(chosen.record))
+    for text in bundle.unchecked:
+        say(f"warning: {text}")
     files = write_bundle(bundle, folder)
     written = pack(folder) if tar else folder
     if as_json:
@@ -83,8 +84,13 @@ def rollback(
         result(f"  {name}")
 
 
-def _choose(good: Sequence[GoodEngine], case: str) -> GoodEngine:
-    """Return the last good engine of the case with this key, or whose key alone contains the text."""
+def _choose(
+    good: Sequence[GoodEngine], case: str, engines: Sequence[Engine], look: Callable[[str], Here]
+) -> GoodEngine:
+    """Return the last good engine of the case with this key, or whose key alone contains the text.
+
+    Another GPU has its own: the newest that fits this machine is taken, and where none does, the newest.
+    """
     exact = [item for item in good if item.case_key == case]
     found = exact or [item for item in good if case in item.case_key]
     keys = sorted({(item.plan_name, item.case_key) for item in found})
@@ -97,9 +103,23 @@ def _choose(good: Sequence[GoodEngine], case: str) -> GoodEngine:
     if len(keys) > 1:
         listed = ", ".join(f"{key} of plan {plan}" for plan, key in keys[:_LISTED])
         raise UsageError(f"{case!r} fits {len(keys)} cases", remedy=f"give a whole key, or --plan: {listed}")
-    if len(found) > 1:
-        say(f"the case has {len(found)} last good engines, one a build; this is the first, --engine chooses another")
-    return found[0]
+    records = {engine.sha256: engine.record for engine in engines}
+    there = [item for item in found if item.engine_sha256 in records]
+    fitting = [
+        item
+        for item in there
+        if not misfits(records[item.engine_sha256], look(records[item.engine_sha256].backend or ""))
+    ]
+    taken = (fitting or there or found)[0]
+    if others := sorted({item.engine_sha256 for item in found} - {taken.engine_sha256}):
+        told = ", ".join(
+            f"{sha256[:SHORT]} ({records[sha256].device or 'unknown GPU'}, build {records[sha256].build_number + 1})"
+            if sha256 in records
+            else sha256[:SHORT]
+            for sha256 in others[:_LISTED]
+        )
+        say(f"the case has other last good engines, which --engine chooses: {told}")
+    return taken
 
 
 def _bundle(reader: Reader, chosen: Engine, case: str, good: GoodEngine | None) -> Bundle:
@@ -116,8 +136,16 @@ def _bundle(reader: Reader, chosen: Engine, case: str, good: GoodEngine | None) 
     for column in ("facets", "provenance"):
         versions |= {column: json.loads(made[0][column] or "{}")} if made else {}
     session = {"session_id": session_id, **reader.rows("engines_plan", session=session_id)[0]}
+    command = reader.rows("engines_command", engine=chosen.sha256, case=case_key)
     why = f"the last good one of its case ({good.why})" if good else "asked for by its id"
-    return Bundle(engine=chosen, case_key=case_key, why=why, session=session, versions=versions)
+    return Bundle(
+        engine=chosen,
+        case_key=case_key,
+        why=why,
+        session=session,
+        versions=versions,
+        command=command[0]["command"] if command else None,
+    )
 
 
 def _check_cached(bundle: Bundle, folder: Path) -> None:
@@ -157,13 +185,13 @@ def _rebuild(bundle: Bundle, folder: Path, altered: bool) -> str:
     )
 
 
-def _check_fit(chosen: Engine, *, force: bool) -> tuple[str, ...]:
+def _check_fit(chosen: Engine, look: Callable[[str], Here], *, force: bool) -> tuple[str, ...]:
     """Return what does not fit, where that is allowed.
 
     Raises:
         UsageError: Something does not fit, and ``force`` is off.
     """
-    found = misfits(chosen.record, here(chosen.record.backend or ""))
+    found = misfits(chosen.record, look(chosen.record.backend or ""))
     if found and not force:
         raise UsageError(
             f"engine {chosen.title} does not fit this machine: {'; '.join(found)}",
