@@ -5,24 +5,25 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
 from enginewatch_db.errors import BackendError, MeasurementError, NotAvailableError
-from enginewatch_harness import nsys as package
 from enginewatch_harness.commands.engine_tables import print_table
 from enginewatch_harness.commands.options import json_option
 from enginewatch_harness.console import result, result_json, say
 from enginewatch_harness.nsys.as_text import as_json, call_table, copy_table, facts, gap_table, kernel_table
 from enginewatch_harness.nsys.command import export_command
+from enginewatch_harness.nsys.events import Recording
 from enginewatch_harness.nsys.find import find_nsys
 from enginewatch_harness.nsys.rules import hints
 from enginewatch_harness.nsys.scrub import Scrubber, local_words, private_words, scrub_report
 from enginewatch_harness.nsys.sqlite import open_report, read_recording
 from enginewatch_harness.nsys.stats_csv import Value, parse_stats
 from enginewatch_harness.nsys.summary import summarize
+from enginewatch_harness.nsys.told import SCRIPTS, ask_nsys, keep_csv
 from enginewatch_harness.process import run_tool
 
 _EXPORT_TIMEOUT_S = 600.0
@@ -40,7 +41,7 @@ def nsys() -> None:
 
     \b
     Examples:
-      enginewatch nsys summarize report.nsys-rep --inferences 50
+      enginewatch nsys summarize report.nsys-rep --inferences 50 --csv tables
       enginewatch nsys scrub report.nsys-rep harmless.sqlite
       nsys stats --report-dir "$(enginewatch nsys reports)" --report enginewatch_gpu_idle report.nsys-rep
     """
@@ -50,20 +51,29 @@ def nsys() -> None:
 @report_argument
 @click.option("--inferences", type=click.IntRange(min=1), help="How many were done at least: the last so many count.")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Kernels to show.")
+@click.option(
+    "--csv",
+    "csv_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep what `nsys stats` and `nsys analyze` write about FILE in this folder, scrubbed.",
+)
 @json_option
-def summarize_(file: Path, inferences: int | None, top: int, *, as_json: bool) -> None:
+def summarize_(file: Path, inferences: int | None, top: int, csv_dir: Path | None, *, as_json: bool) -> None:
     """Print kernels, copies, launches and idle times of FILE, an .nsys-rep or its SQLite export.
 
+    Of an .nsys-rep, nsys's own statistics are held against these tables, and the findings of its rules are told.
     A .csv or .txt file is taken as output of `nsys stats --format csv`: its tables are printed, in ns and bytes.
 
     \b
     Example:
       enginewatch nsys summarize report.sqlite --json
     """
+    if file.suffix in _STATS and csv_dir is not None:
+        raise click.UsageError("--csv needs a report: an .nsys-rep or .sqlite file")
     if file.suffix in _STATS:
         _print_stats(file, top, machine=as_json)
     else:
-        _summarize(file, inferences, top, machine=as_json)
+        _summarize(file, inferences, top, csv_dir, machine=as_json)
 
 
 def _print_stats(file: Path, top: int, *, machine: bool) -> None:
@@ -88,11 +98,13 @@ def _cell(value: Value) -> str:
     return "–" if value is None else f"{value:.10g}" if isinstance(value, float) else value
 
 
-def _summarize(file: Path, inferences: int | None, top: int, *, machine: bool) -> None:
+def _summarize(file: Path, inferences: int | None, top: int, csv_dir: Path | None, *, machine: bool) -> None:
     with _exported(file) as exported:
         with open_report(exported) as tables:
             scrubber = Scrubber(private_words(tables) | local_words())
         recording = read_recording(exported)
+        if file.suffix in _REPORTS or csv_dir is not None:
+            recording = replace(recording, notes=(*recording.notes, *_told(exported, recording, csv_dir, scrubber)))
     summary = summarize(recording, inferences)
     if machine:
         result_json(as_json(recording, summary, scrubber))
@@ -120,6 +132,15 @@ def _summarize(file: Path, inferences: int | None, top: int, *, machine: bool) -
         result(f"\n{hint.code}: {scrubber.name(hint.words)}\n  → {hint.advice}")
 
 
+def _told(exported: Path, recording: Recording, csv_dir: Path | None, scrubber: Scrubber) -> tuple[str, ...]:
+    tool = find_nsys()
+    with tempfile.TemporaryDirectory(prefix="enginewatch-") as folder:
+        told = ask_nsys(tool, exported, recording, Path(folder), timeout_s=_EXPORT_TIMEOUT_S)
+        if csv_dir is not None:
+            say(f"wrote {len(keep_csv(Path(folder), csv_dir, scrubber))} files to {csv_dir}")
+    return tuple(map(scrubber.message, told))
+
+
 @nsys.command()
 @report_argument
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
@@ -145,7 +166,7 @@ def reports() -> None:
     Example:
       nsys stats --report-dir "$(enginewatch nsys reports)" --report enginewatch_kernel_sum report.nsys-rep
     """
-    result(str(Path(package.__file__).parent / "reports"))
+    result(str(SCRIPTS))
 
 
 @contextmanager

@@ -190,9 +190,7 @@ def stats_command(
         "stats",
         *(("--report-dir", str(folder)) if folder else ()),
         *_each("--report", [report_name(nsys, name) for name in reports]),
-        *("--format", "csv", "--output", str(output)),
-        *("--force-overwrite=true", "--force-export=true"),
-        str(report),
+        *_written(report, output),
     )
 
 
@@ -202,9 +200,14 @@ def analyze_command(nsys: Nsys, report: Path, *, rules: Sequence[str] = RULES, o
         nsys.path,
         "analyze",
         *_each("--rule", [rule_name(nsys, rule) for rule in rules]),
-        *("--format", "csv", "--output", str(output), "--force-overwrite=true", "--force-export=true"),
-        str(report),
+        *_written(report, output),
     )
+
+
+def _written(report: Path, output: Path) -> tuple[str, ...]:
+    # An SQLite file is taken as it is; asked to export it, nsys refuses.
+    forced = () if report.suffix == ".sqlite" else ("--force-export=true",)
+    return ("--format", "csv", "--output", str(output), "--force-overwrite=true", *forced, str(report))
 
 
 def _each(option: str, values: Sequence[str]) -> list[str]:

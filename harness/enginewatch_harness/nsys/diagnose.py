@@ -16,10 +16,12 @@ from enginewatch_db.errors import BackendError, MeasurementError, NotAvailableEr
 from enginewatch_harness.backends.base import Backend, Context, Profiled, Repeats, Wrapped
 from enginewatch_harness.nsys.command import Nsys, export_command, profile_command
 from enginewatch_harness.nsys.cupti import CuptiRecorder, load_cupti
+from enginewatch_harness.nsys.events import Recording
 from enginewatch_harness.nsys.find import find_nsys
 from enginewatch_harness.nsys.profiled import absent, profiled
 from enginewatch_harness.nsys.scrub import Scrubber, local_words, private_words
 from enginewatch_harness.nsys.sqlite import open_report, read_recording
+from enginewatch_harness.nsys.told import ask_nsys
 from enginewatch_harness.process import ToolResult, run_tool, tail
 from enginewatch_harness.wire import WorkOrder, write_order
 
@@ -89,10 +91,21 @@ def _by_nsys(nsys: Nsys, tool: Wrapped | Repeats, order: WorkOrder, context: Con
         recording = read_recording(exported)
         found = profiled(replace(recording, version=recording.version or nsys.dotted), INFERENCES, scrubber)
         failed = (f"nsys: the command ended with status {ended.returncode}",) if ended.returncode else ()
-        return replace(found, notes=(*found.notes, *failed, *planned.notes))
+        told = map(scrubber.message, _told(nsys, exported, recording, order, context))
+        return replace(found, notes=(*found.notes, *told, *failed, *planned.notes))
     finally:
         # The report holds the environment, host and user: it does not outlive its reading.
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _told(nsys: Nsys, exported: Path, recording: Recording, order: WorkOrder, context: Context) -> tuple[str, ...]:
+    """Return what nsys itself says, where time is left for it: it adds to the diagnosis and never ends it."""
+    try:
+        # Two commands come: each has half of what this step may take.
+        left_s = _left_s(order, context) * _SHARE
+        return ask_nsys(nsys, exported, recording, exported.parent / "told", timeout_s=left_s)
+    except (OSError, MeasurementError) as error:
+        return (f"nsys was not asked for its own statistics: {error}",)
 
 
 def _left_s(order: WorkOrder, context: Context) -> float:

@@ -252,6 +252,16 @@ elif words[0] == "export":
         shutil.copy(Path(words[0]).read_text(), given["--output"])
     else:
         sys.exit("cannot import the raw events")
+elif words[0] in ("stats", "analyze"):
+    command, *words = words
+    if SET["silent"] == command:
+        sys.exit(f"{{command}}: the file {{words[-1]}} is of another version")
+    assert "--force-export=true" not in words, "nsys refuses to export an .sqlite file"
+    told = {{name: words[words.index(name) + 1] for name in ("--format", "--output")}}
+    assert told["--format"] == "csv", words
+    option = "--report" if command == "stats" else "--rule"
+    for name in [words[index + 1] for index, word in enumerate(words) if word == option]:
+        Path(told["--output"] + f"_{{name}}.csv").write_text(SET["csv"].get(name, ""))
 else:
     sys.exit("unknown command")
 '''
@@ -273,6 +283,8 @@ def fake_nsys(tmp_path, monkeypatch, launches) -> Callable[..., Path]:
             "fails": 0,
             "suffix": ".nsys-rep",
             "exports": True,
+            "silent": None,
+            "csv": {},
             **settings,
         }
         (folder / "nsys.json").write_text(json.dumps(chosen))

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 import pyarrow as pa
 import pytest
 
-from enginewatch_db.errors import BackendError, NotAvailableError
+from enginewatch_db.errors import BackendError, MeasurementError, NotAvailableError
 from enginewatch_harness import worker
 from enginewatch_harness.assemble import HIDDEN_OPTIONS
 from enginewatch_harness.backends.base import Context, Job, Measurement, Profiled, Repeats, Wrapped
@@ -20,9 +20,17 @@ from enginewatch_harness.backends.torch_eager import TorchBackend
 from enginewatch_harness.backends.trtexec import TrtexecBackend
 from enginewatch_harness.nsys import diagnose as module
 from enginewatch_harness.nsys import replay
+from enginewatch_harness.nsys import told as told_module
 from enginewatch_harness.nsys.diagnose import INFERENCES, asked_for, diagnose
 from enginewatch_harness.nsys.profiled import DIAGNOSTICS
 from enginewatch_harness.wire import WorkOrder, WorkResult
+
+KERNELS = """Time (%),Total Time (ns),Instances,GridXYZ,Name
+83.2,5300000,53,   8    1    1,"void gemm<float, 128>(float const*, float*)"
+16.6,1060000,53,   2    1    1,void relu<float>(float*)
+0.2,10000,1,   1    1    1,init_weights()
+"""
+"""What nsys says of the fixture's report."""
 
 
 class Tool:
@@ -137,8 +145,39 @@ def test_it_stays_within_the_time_of_the_run(fake_nsys, order, context, monkeypa
     limits = []
     real = module.run_tool
     monkeypatch.setattr(module, "run_tool", lambda *a, **k: (limits.append(k["timeout_s"]), real(*a, **k))[1])
+    told = []
+    asked = told_module.run_tool
+    monkeypatch.setattr(told_module, "run_tool", lambda *a, **k: (told.append(k["timeout_s"]), asked(*a, **k))[1])
     assert "kernels" in diagnose(Tool(), dataclasses.replace(order, timeout_s=120.0), context).tables
     assert limits == [45.0, 45.0]  # half of what is left, for accuracy comes after
+    assert told == [22.5, 22.5]
+
+
+def test_what_nsys_itself_says_is_noted(fake_nsys, order, context):
+    findings = "Duration (ns),API Name\n40000,cudaMemcpyAsync_v3020\n20000,x\n"
+    fake_nsys(csv={"cuda_gpu_kern_sum": KERNELS.replace("53,", "52,", 1), "cuda_memcpy_async": findings})
+    notes = diagnose(Tool(), order, context).notes
+    assert [note for note in notes if note.startswith("nsys's ")] == [
+        "nsys's cuda_gpu_kern_sum and we differ on 1 of 3 kernels: void gemm<float, 128>(float const*, float*) "
+        "took 5300 µs in 52 calls there, 5300 µs in 53 calls here"
+    ]
+    assert "nsys analyze, cuda_memcpy_async: 2 findings, the longest takes 40 µs, cudaMemcpyAsync_v3020" in notes
+
+
+def test_the_diagnosis_stands_where_nsys_says_nothing_more(fake_nsys, order, context, monkeypatch):
+    fake_nsys(silent="stats")
+    found = diagnose(Tool(), order, context)
+    assert "kernels" in found.tables
+    (note,) = [note for note in found.notes if "stats" in note]
+    assert note == "nsys 2026.2.1 stats ended with status 1: stats: the file …/report.sqlite is of another version"
+
+    def late(*_, **__):
+        raise MeasurementError("no time is left", code="timeout")
+
+    monkeypatch.setattr(module, "ask_nsys", late)
+    found = diagnose(Tool(), order, context)
+    assert "kernels" in found.tables
+    assert "nsys was not asked for its own statistics: no time is left" in found.notes
 
 
 def test_a_command_that_hangs_is_killed_and_said(fake_nsys, order, context, monkeypatch):
