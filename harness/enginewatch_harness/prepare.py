@@ -18,6 +18,7 @@ from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.matrix import Case
 from enginewatch_harness.model_folder import folder_sha256, is_model_folder
 from enginewatch_harness.models import GENERATORS, write_model
+from enginewatch_harness.option_check import check_options
 from enginewatch_harness.plan_file import ModelTable, PlanFile
 from enginewatch_harness.plan_load import resolved
 from enginewatch_harness.provenance import cpu_device
@@ -81,7 +82,13 @@ def check_models(plan: PlanFile, folder: Path) -> None:
 
 
 def prepare(case: Case, *, plan: PlanFile, folder: Path, workspace: Workspace) -> Prepared:
-    """Make a case ready; a failure that belongs to this case alone is returned, not raised."""
+    """Make a case ready; a failure that belongs to this case alone is returned, not raised.
+
+    Raises:
+        PlanError: The plan cannot be obeyed, here or anywhere: an option, a data set or a shape that cannot be.
+    """
+    check_options(case, plan)
+    resolve_data(case.options, folder)
     found = availability_for(case.backend, case.options)
     device = _device(case, found)
     model_sha256: str | None = None

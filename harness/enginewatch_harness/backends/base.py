@@ -172,6 +172,14 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class ChecksOptions(Protocol):
+    """A backend that can say what is wrong with a plan's options, whether or not its tool is here."""
+
+    def check_options(self, options: Json) -> None:
+        """Check names and values. Raises ``PlanError``."""
+
+
+@runtime_checkable
 class ChoosesTool(Protocol):
     """A backend whose tool a plan may name: another version of it builds other engines and begins other series.
 

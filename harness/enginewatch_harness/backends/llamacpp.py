@@ -63,6 +63,14 @@ class LlamaCppBackend:
             precisions=tuple(gguf_model.TENSOR_TYPES),
         )
 
+    def check_options(self, options: Json) -> None:
+        """Check the options of a plan.
+
+        Raises:
+            PlanError: An option is unknown or has a bad value.
+        """
+        parse_options(options)
+
     def engine_options(self, job: Job) -> Json | None:
         """Return what a generated model depends on; ``None`` where the model is a GGUF already."""
         options = parse_options(job.options)

@@ -71,6 +71,14 @@ class OnnxRuntimeBackend:
         """Return whether the provider that is asked for works on a GPU."""
         return provider_name(str(options.get("provider", CPU_PROVIDER))) in (CUDA_PROVIDER, TENSORRT_PROVIDER)
 
+    def check_options(self, options: Json) -> None:
+        """Check the options of a plan.
+
+        Raises:
+            PlanError: An option is unknown or has a bad value.
+        """
+        parse_options(options)
+
     def engine_options(self, job: Job) -> Json:
         """Return what the saved graph depends on; threads and batch are not in it.
 

@@ -48,6 +48,14 @@ class OpenAiBackend:
         named = options.get("device_name")
         return named if isinstance(named, str) and named else UNKNOWN_DEVICE
 
+    def check_options(self, options: Json) -> None:
+        """Check the options of a plan.
+
+        Raises:
+            PlanError: An option is unknown or has a bad value.
+        """
+        parse_options(options)
+
     def engine_options(self, job: Job) -> Json | None:
         """Return ``None``: a server has no engine of ours. Checks the options, so that a plan fails early."""
         parse_options(job.options)

@@ -26,7 +26,7 @@ CALIBRATION = ("calibration_samples", "calibration_seed", "calibration_data", "p
 """Read by ``graph_precision`` for every backend that builds from such a graph."""
 
 
-def _known() -> dict[str, list[str]]:
+def known_options() -> dict[str, list[str]]:
     """Return the options of each backend for ONNX models."""
     from enginewatch_harness.backends.ort_options import OrtOptions
     from enginewatch_harness.backends.tensorrt_options import TensorrtOptions
@@ -51,7 +51,7 @@ def refuse_foreign(options: Json, backend: str) -> None:
     Raises:
         PlanError: An option that only another backend has; what no backend has, the backend's own parser refuses.
     """
-    known = _known()
+    known = known_options()
     for key in options:
         owners = [name for name, names in known.items() if key in names]
         if backend in known and owners and backend not in owners:
@@ -67,7 +67,7 @@ def refuse_unknown(options: Json, backend: str) -> None:
     Raises:
         PlanError: An option that no backend for ONNX models has; names the nearest one of ``backend``.
     """
-    known = _known()
+    known = known_options()
     everything = {name for names in known.values() for name in names}
     for key in options:
         if key not in everything:

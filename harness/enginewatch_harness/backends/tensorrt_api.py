@@ -58,6 +58,14 @@ class TensorrtBackend:
             return Availability(available=False, version=version, why=why, remedy=error.remedy)
         return Availability(available=True, version=version, device=device, precisions=precisions())
 
+    def check_options(self, options: Json) -> None:
+        """Check the options of a plan.
+
+        Raises:
+            PlanError: An option is unknown or has a bad value.
+        """
+        parse_options(options, self.name)
+
     def engine_options(self, job: Job) -> Json:
         """Return what the engine depends on besides model, device, version and precision.
 

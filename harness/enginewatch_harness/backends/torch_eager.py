@@ -91,6 +91,14 @@ class TorchBackend:
         wanted = options.get("torch_device", "auto")
         return torch_find.kind_of_device(wanted if wanted in DEVICES else "auto") == "cuda"
 
+    def check_options(self, options: Json) -> None:
+        """Check the options of a plan.
+
+        Raises:
+            PlanError: An option is unknown or has a bad value.
+        """
+        parse_options(options, self.name)
+
     def engine_options(self, job: Job) -> None:
         """Check the options; nothing is built ahead.
 

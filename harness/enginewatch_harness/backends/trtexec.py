@@ -80,6 +80,14 @@ class TrtexecBackend:
             return Availability(available=False, why=error.message, remedy=error.remedy)
         return Availability(available=True, version=tool.version, device=gpu_name(), precisions=precisions(tool))
 
+    def check_options(self, options: Json) -> None:
+        """Check the options of a plan.
+
+        Raises:
+            PlanError: An option is unknown or has a bad value.
+        """
+        parse_options(options)
+
     def engine_options(self, job: Job) -> Json:
         """Return what the engine depends on besides model, device, version and precision.
 

@@ -77,6 +77,14 @@ class TrtllmBackend:
             return Availability(available=False, why=error.message, remedy=error.remedy)
         return Availability(available=True, version=tool.version, device=gpu_name(), precisions=PRECISIONS)
 
+    def check_options(self, options: Json) -> None:
+        """Check the options of a plan.
+
+        Raises:
+            PlanError: An option is unknown or has a bad value.
+        """
+        parse_options(options)
+
     def engine_options(self, job: Job) -> Json | None:
         """Return what an engine depends on; ``None`` where none is built.
 
