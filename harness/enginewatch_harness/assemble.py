@@ -13,6 +13,7 @@ from enginewatch_db.model import EngineRecord, Failure, Identity, Json, Phase, P
 from enginewatch_db.quantile import estimate
 from enginewatch_db.validity import Reason
 from enginewatch_harness.backends.base import Measurement
+from enginewatch_harness.input_data import CALIBRATION
 from enginewatch_harness.load.identity import load_identity, slo_identity
 from enginewatch_harness.prepare import Prepared
 from enginewatch_harness.summarise import engine_metrics, sample_reasons
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 HIDDEN_OPTIONS = frozenset(
     {
         "accuracy",
+        "accuracy_batches",
+        "accuracy_data",
         "api_key_env",
         "body",
         "build_timeout_s",
@@ -95,10 +98,13 @@ def identity_of(prepared: Prepared, measurement: Measurement | None = None) -> I
     """Return what must be equal for another run to be compared with this one."""
     case = prepared.case
     found = (None, None) if measurement is None else (measurement.device, measurement.device_count)
+    sha256 = prepared.calibration_sha256
     options: Json = {
         "warmup_ms": round(case.warmup_s * 1000),
         "duration_ms": round(case.duration_s * 1000),
         **{name: value for name, value in case.options.items() if name not in HIDDEN_OPTIONS},
+        # Other inputs calibrate another engine, a copy of them elsewhere does not.
+        **({} if sha256 is None else {CALIBRATION: sha256[:16]}),
         **({} if measurement is None else measurement.effective_options),
         **(slo_identity(case.load) if case.load is not None else {}),
     }

@@ -22,7 +22,9 @@ from enginewatch_harness.engine_cache import file_sha256
 
 Arrays = dict[str, NDArray[Any]]
 
-OPTIONS = ("calibration_data", "accuracy_data")
+CALIBRATION = "calibration_data"
+ACCURACY = "accuracy_data"
+OPTIONS = (CALIBRATION, ACCURACY)
 """Options of a plan that name such data."""
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enginewatch_db.errors import BackendError
+from enginewatch_harness.backends.ort_inputs import InputSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -42,6 +43,27 @@ def input_dtypes(path: Path) -> dict[str, str]:
         value.name: str(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
         for value in _inputs(path)
     }
+
+
+def declared_inputs(path: Path) -> list[InputSpec]:
+    """Return the inputs as the ONNX file declares them, under onnxruntime's names of types.
+
+    Raises:
+        BackendError: ``model_missing`` or ``model_corrupt``.
+    """
+    import onnx
+
+    return [
+        InputSpec(
+            name=value.name,
+            kind=f"tensor({onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()})",
+            dims=tuple(
+                dimension.dim_value if dimension.HasField("dim_value") else None
+                for dimension in value.type.tensor_type.shape.dim
+            ),
+        )
+        for value in _inputs(path)
+    ]
 
 
 def _inputs(path: Path) -> Iterator[onnx.ValueInfoProto]:

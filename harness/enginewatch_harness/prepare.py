@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from enginewatch_db.errors import BackendError, NotAvailableError, PlanError
 from enginewatch_db.model import Failure
 from enginewatch_db.workspace import Workspace
-from enginewatch_harness.backends.base import Availability, ChoosesDevice, Job
+from enginewatch_harness.backends.base import Availability, ChoosesDevice, Infers, Job
+from enginewatch_harness.backends.option_values import integer
+from enginewatch_harness.backends.ort_options import OrtOptions
 from enginewatch_harness.backends.torch_options import EXPORTED, SCRIPTED
 from enginewatch_harness.engine_cache import engine_key, file_sha256
-from enginewatch_harness.input_data import resolve_data
+from enginewatch_harness.input_data import ACCURACY, CALIBRATION, data_sha256, read_samples, resolve_data
 from enginewatch_harness.load.datasets import sha256_of
 from enginewatch_harness.load.spec import LoadSpec
 from enginewatch_harness.matrix import Case
 from enginewatch_harness.model_folder import folder_sha256, is_model_folder
 from enginewatch_harness.models import GENERATORS, write_model
+from enginewatch_harness.onnx_inputs import declared_inputs
 from enginewatch_harness.option_check import check_options
 from enginewatch_harness.plan_file import ModelTable, PlanFile
 from enginewatch_harness.plan_load import resolved
@@ -36,6 +40,7 @@ class Prepared:
         job: ``None`` when ``failure`` is set.
         engine_key: ``None`` where the backend has no engine.
         dataset_sha256: Content hash of the load's dataset; ``None`` where it has none.
+        calibration_sha256: Content hash of the option ``calibration_data``; ``None`` where there is none.
     """
 
     case: Case
@@ -46,6 +51,7 @@ class Prepared:
     engine_key: str | None = None
     failure: Failure | None = None
     dataset_sha256: str | None = None
+    calibration_sha256: str | None = None
 
 
 def check_models(plan: PlanFile, folder: Path) -> None:
@@ -94,12 +100,15 @@ def prepare(case: Case, *, plan: PlanFile, folder: Path, workspace: Workspace) -
     model_sha256: str | None = None
     load = None if case.load is None else resolved(case.load, folder)
     dataset_sha256 = sha256_of(load.dataset.path) if load is not None and load.dataset is not None else None
+    calibration = resolve_data(case.options, folder).get(CALIBRATION)
+    calibration_sha256 = None if calibration is None else data_sha256(Path(calibration), CALIBRATION)
     try:
         if not found.available:
             raise NotAvailableError(f"backend {case.backend!r} is not available: {found.why}", remedy=found.remedy)
         path, model_sha256 = _model_file(case.model, folder, workspace)
         job = _job(case, plan, folder, path, load)
         options = backend(case.backend).engine_options(job)
+        _check_accuracy_data(job, case.backend)
         key = None
         if options is not None and model_sha256 is not None:
             key = engine_key(
@@ -118,6 +127,7 @@ def prepare(case: Case, *, plan: PlanFile, folder: Path, workspace: Workspace) -
             job=job,
             engine_key=key,
             dataset_sha256=dataset_sha256,
+            calibration_sha256=calibration_sha256,
         )
     except BackendError as error:
         failure = Failure(code=error.code, message=error.message, remedy=error.remedy)
@@ -128,7 +138,23 @@ def prepare(case: Case, *, plan: PlanFile, folder: Path, workspace: Workspace) -
             model_sha256=model_sha256,
             failure=failure,
             dataset_sha256=dataset_sha256,
+            calibration_sha256=calibration_sha256,
         )
+
+
+def _check_accuracy_data(job: Job, name: str) -> None:
+    """Refuse data that does not fit, before anything is measured: the check itself comes after the measurement.
+
+    Raises:
+        BackendError: As ``read_samples`` of the batches that the accuracy would be taken on.
+    """
+    path = job.options.get(ACCURACY)
+    wanted = path is not None and job.options.get("accuracy", True) and isinstance(backend(name), Infers)
+    if not wanted or not job.shapes or job.model_path.suffix != ".onnx":
+        return
+    most = integer(job.options, "accuracy_batches", OrtOptions().accuracy_batches, low=1)
+    for _ in islice(read_samples(Path(str(path)), declared_inputs(job.model_path), job.shapes, ACCURACY), most):
+        pass
 
 
 def _device(case: Case, found: Availability) -> str:

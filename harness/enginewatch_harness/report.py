@@ -151,6 +151,22 @@ def accuracy(records: Sequence[RunRecord]) -> dict[str, float]:
     return found
 
 
+def accuracy_lines(records: Sequence[RunRecord]) -> list[str]:
+    """Return one line for each reason why cases that were to be compared with the fp32 outputs have no accuracy."""
+    from enginewatch_harness.accuracy.check import ELSEWHERE, SWITCHED_OFF
+
+    cases: dict[str, list[str]] = {}
+    for case_key, runs in by_case(records).items():
+        reasons = [
+            item.absent_reason for run in runs for item in run.metrics if item.metric in ACCURACY and item.absent_reason
+        ]
+        if not accuracy(runs) and reasons:
+            why = next((reason for reason in reasons if reason != ELSEWHERE), ELSEWHERE)
+            cases.setdefault(why, []).append(case_key)
+    cases.pop(SWITCHED_OFF, None)
+    return [f"no accuracy of {', '.join(keys)}: {why}" for why, keys in cases.items()]
+
+
 def _error(records: Sequence[RunRecord]) -> str | None:
     value = accuracy(records).get("output_rel_l2")
     return None if value is None else f"{value:.2g}"
@@ -204,6 +220,7 @@ def closing(workspace: Workspace, outcome: SessionOutcome, judged: Judgement | N
     counting = counting_line(outcome.records)
     lines += [counting] if counting else []
     lines += reason_lines(outcome.records)
+    lines += accuracy_lines(outcome.records)
     lines += [f"quarantined {name}: {reason}" for name, reason in outcome.ingested.quarantined.items()]
     stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.stage_s.items())
     ok = sum(record.status is RunStatus.OK for record in outcome.records)

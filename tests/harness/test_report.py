@@ -15,6 +15,7 @@ from enginewatch_db.metrics import MetricValue
 from enginewatch_db.model import Comparison, Effect, Failure, RunStatus, Verdict
 from enginewatch_db.validity import Reason
 from enginewatch_harness import console, events, progress, report
+from enginewatch_harness.accuracy.check import ELSEWHERE, SWITCHED_OFF
 from enginewatch_harness.progress import LiveProgress, PlainProgress, clock, headline, make_progress
 from enginewatch_harness.session_request import SessionOutcome
 from enginewatch_harness.troubles import reason_lines
@@ -287,3 +288,22 @@ def test_the_error_against_fp32_stands_in_the_table(records):
     assert report.accuracy(runs) == dict(values)
     case = next(item for item in report.as_json(outcome(tuple(runs)), None)["cases"] if "encoder/" in item["case"])
     assert case["accuracy"] == dict(values)
+
+
+def test_the_closing_lines_tell_why_a_case_has_no_accuracy(records, workspace):
+    def unchecked(record, key, *reasons):
+        absent = [
+            [MetricValue(metric=metric, value=None, absent_reason=why) for metric in report.ACCURACY] for why in reasons
+        ]
+        return tuple(
+            dataclasses.replace(record, case_key=key, metrics=(*record.metrics, *metrics)) for metrics in absent
+        )
+
+    why = "the engine did not answer the reference's inputs: it died"
+    off = unchecked(records[0], "off", SWITCHED_OFF)
+    runs = (*unchecked(records[0], "b", why, ELSEWHERE), *unchecked(records[0], "a", why, ELSEWHERE), *off, *records)
+    told = [line for line in report.closing(workspace, outcome(runs), None) if "no accuracy" in line]
+    assert told == [f"no accuracy of a, b: {why}"], "one line a reason; nothing of what is off, or has none by nature"
+    good = MetricValue(metric="output_rel_l2", value=0.01)
+    runs = (dataclasses.replace(runs[0], metrics=(*records[0].metrics, good)), *runs[1:])
+    assert report.accuracy_lines(runs) == [f"no accuracy of a: {why}"]

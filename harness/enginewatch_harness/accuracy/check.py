@@ -22,6 +22,7 @@ from enginewatch_harness.accuracy.reference import Reference, reference_of
 from enginewatch_harness.backends.base import Context, Infers, Job
 from enginewatch_harness.input_data import Arrays
 
+SWITCHED_OFF = "switched off by the option accuracy = false"
 ELSEWHERE = "checked once for each engine of a session, in its first run"
 
 
