@@ -20,7 +20,7 @@ from enginewatch_db.ingest import ingest
 from enginewatch_db.model import EngineRecord, Failure, Json, RunRecord
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness import assemble, events, preflight, provenance
-from enginewatch_harness.accuracy.check import ELSEWHERE
+from enginewatch_harness.accuracy.check import ELSEWHERE, SWITCHED_OFF
 from enginewatch_harness.backends.base import Job
 from enginewatch_harness.gpu_choice import left_line, runnable, the_device
 from enginewatch_harness.gpu_lease import lease
@@ -320,7 +320,7 @@ class _Session:
             engine_path=engine_path,
             profile=fresh and bool(job.options.get("profile", True)),
             accuracy=fresh and wanted,
-            no_accuracy=ELSEWHERE if wanted else "switched off by the option accuracy = false",
+            no_accuracy=ELSEWHERE if wanted else SWITCHED_OFF,
             cache_dir=self.workspace.cache,
             timeout_s=self.request.plan.measure.timeout_s,
         )
