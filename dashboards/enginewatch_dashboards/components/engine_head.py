@@ -95,8 +95,11 @@ def head(data: EngineData, base: Engine | None, state: EngineState) -> None:
         st.space("stretch")
         share(EngineState(id=engine.id, case=case["case_key"], base=base.id if base else None, by=state.by))
     st.title(fmt.plain(engine.title))
-    good = [row for row in data.store.shared("engines_good") if row["engine_sha256"] == engine.sha256]
-    marks = [f":green-badge[:material/verified: last good of {fmt.plain(row['case_key'])}]" for row in good]
+    good = (row["case_key"] for row in data.store.shared("engines_good") if row["engine_sha256"] == engine.sha256)
+    # Of one case it may be the last good one in more than one series.
+    marks = [
+        f":green-badge[:material/verified: last good of {fmt.plain(case_key)}]" for case_key in dict.fromkeys(good)
+    ]
     if case["output_rel_l2"] is not None:
         look = ACCURACY.get(case["accuracy_state"], ACCURACY[None])
         marks.append(badge_text(look, f"accuracy {look.word}"))
