@@ -82,13 +82,12 @@ class Export:
     def __init__(self, path: Path, schema: str) -> None:
         self.path, self.schema = path, schema
         self.connection = sqlite3.connect(path)
-        self.there: set[str] = set()
+        self.there: dict[str, tuple[list[str], list[str]]] = {}
 
     def add(self, table: str, **values: object) -> None:
         """Add a row; columns that this version does not have are left out."""
         self.create(table)
-        have = [row[1] for row in self.connection.execute(f"PRAGMA table_info({table})")]
-        needed = [row[1] for row in self.connection.execute(f"PRAGMA table_info({table})") if row[3] or row[5]]
+        have, needed = self.there[table]
         row = dict.fromkeys(needed, 0) | {name: value for name, value in values.items() if name in have}
         listed = ", ".join(row)
         marks = ", ".join("?" for _ in row)
@@ -99,7 +98,8 @@ class Export:
         if table not in self.there:
             columns = _KERNEL[self.schema] if table == "CUPTI_ACTIVITY_KIND_KERNEL" else _COMMON[table]
             self.connection.execute(f"CREATE TABLE {table} ({columns})")
-            self.there.add(table)
+            made = self.connection.execute(f"PRAGMA table_info({table})").fetchall()
+            self.there[table] = [row[1] for row in made], [row[1] for row in made if row[3] or row[5]]
 
     def strings(self) -> None:
         """Add all strings."""
@@ -211,9 +211,9 @@ def launches(export) -> Callable[..., Path]:
     return make
 
 
-FAKE = '''#!{python}
+FAKE = '''#!{python} -IS
 """A stand-in for nsys: checks its arguments, runs what it is given, and hands out a prepared export."""
-import json, os, shutil, subprocess, sys
+import json, sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -240,6 +240,7 @@ elif words[0] == "profile":
     given = options({{name: value for name, value in KNOWN.items() if name not in SET["lacks"]}})
     assert set(given) == set(KNOWN) - set(SET["lacks"]), given
     (HERE / "wrapped.json").write_text(json.dumps(words))
+    import subprocess
     status = subprocess.run(words).returncode
     if SET["fails"]:
         sys.exit(SET["fails"])
@@ -249,7 +250,7 @@ elif words[0] == "export":
     words.pop(0)
     given = options({{"--type": "sqlite", "--output": None, "--force-overwrite": "true"}})
     if SET["exports"]:
-        shutil.copy(Path(words[0]).read_text(), given["--output"])
+        Path(given["--output"]).write_bytes(Path(Path(words[0]).read_text()).read_bytes())
     else:
         sys.exit("cannot import the raw events")
 elif words[0] in ("stats", "analyze"):

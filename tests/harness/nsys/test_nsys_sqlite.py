@@ -299,7 +299,7 @@ AFFINITIES = st.sampled_from(["", "INTEGER", "REAL", "TEXT", "BLOB", "NUMERIC"])
 FUZZED = {**KEPT, "StringIds": ("id", "value"), "PROCESSES": ("name",), "META_DATA_CAPTURE": ("name", "value")}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_types_give_a_summary_or_are_damage(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("fuzz")
