@@ -26,7 +26,7 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """Exit codes of every enginewatch command (docs/exit-codes.md)."""
+    """Exit codes of every enginewatch command (docs/reference/exit-codes.md)."""
 
     PASS = 0
     REGRESSION = 1

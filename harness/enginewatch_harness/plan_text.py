@@ -32,7 +32,7 @@ HEAD = """\
 name = "{plan}"
 repeats = 5       # runs of each case; the run is the unit of every verdict, so 5 or more
 seed = 1          # order, inputs, prompts and arrivals are reproducible
-# policy = "policy.toml"   # thresholds of the gate; without it the defaults of docs/policy.md hold
+# policy = "policy.toml"   # thresholds of the gate; without it the defaults of docs/verdict.md hold
 
 [measure]
 warmup_s = 0.3
