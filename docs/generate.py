@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from enginewatch_db.connect import Reader, writer
 from enginewatch_db.errors import FAILURE_CODES, ExitCode
@@ -19,6 +20,7 @@ from enginewatch_db.validity import REASONS
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness.backends.llamacpp_options import LlamaCppOptions
 from enginewatch_harness.backends.openai_options import OpenAiOptions
+from enginewatch_harness.backends.option_values import known_options
 from enginewatch_harness.backends.ort_options import OrtOptions
 from enginewatch_harness.backends.tensorrt_options import TensorrtOptions
 from enginewatch_harness.backends.torch_options import TorchOptions
@@ -77,25 +79,51 @@ def exit_codes() -> str:
     return "# Exit codes\n\nOne table for all commands.\n\n" + rows(("code", "meaning"), body)
 
 
-def _tables(model: type[BaseModel], name: str) -> Iterator[tuple[str, type[BaseModel]]]:
-    yield name, model
+def _table_of(field: FieldInfo) -> type[BaseModel] | None:
+    """Return the table that a key holds, one or a list of them; ``None`` where it holds a value."""
+    for item in (field.annotation, *getattr(field.annotation, "__args__", ())):
+        if isinstance(item, type) and issubclass(item, BaseModel):
+            return item
+    return None
+
+
+def _tables(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yield the tables inside a table, each with its header in TOML."""
     for key, field in model.model_fields.items():
-        for item in (field.annotation, *getattr(field.annotation, "__args__", ())):
-            if isinstance(item, type) and issubclass(item, BaseModel):
-                is_list = str(field.annotation).startswith("list")
-                path = key if name == "plan" else f"{name}.{key}"
-                yield from _tables(item, f"[[{path}]]" if is_list and name == "plan" else path.strip("[]"))
+        table = _table_of(field)
+        if table is not None:
+            inner = f"{path}.{key}".strip(".")
+            is_list = str(field.annotation).startswith("list")
+            yield f"[[{inner}]]" if is_list else f"[{inner}]", table
+            yield from _tables(table, inner)
+
+
+def _said(model: type[BaseModel]) -> str:
+    """Return what a table is for, without its own name in front."""
+    text = " ".join((model.__doc__ or "").split())
+    after = text.partition(": ")[2]
+    return after[:1].upper() + after[1:] if text.startswith("``") else text
+
+
+def _meaning(field: FieldInfo) -> str:
+    table = _table_of(field)
+    return field.description or ("" if table is None else _said(table))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "*"
+    value = field.get_default(call_default_factory=True)
+    return "its defaults" if isinstance(value, BaseModel) else f"`{value!r}`"
 
 
 def plan() -> str:
     """Return the page of plan keys."""
     text = "# Plan keys\n\nUnknown keys are errors that name the nearest known one. `*` = required.\n"
-    for name, model in _tables(PlanFile, "plan"):
-        body = []
-        for key, field in model.model_fields.items():
-            default = "*" if field.is_required() else f"`{field.get_default(call_default_factory=True)!r}`"
-            body.append((f"`{key}`", default, field.description or (model.__doc__ or "").partition(": ")[2]))
-        text += f"\n## `{name}`\n\n{model.__doc__}\n\n" + rows(("key", "default", "meaning"), body)
+    for name, model in (("", PlanFile), *_tables(PlanFile)):
+        body = [(f"`{key}`", _default(field), _meaning(field)) for key, field in model.model_fields.items()]
+        heading = f"`{name}`" if name else "The plan itself"
+        text += f"\n## {heading}\n\n{_said(model)}\n\n" + rows(("key", "default", "meaning"), body)
     return text
 
 
@@ -111,19 +139,27 @@ def options() -> str:
         ("torch, torch_compile and torch_tensorrt", TorchOptions),
         ("trtllm", TrtllmOptions),
     )
+    shared = _fields("onnxruntime", OrtOptions) | _fields("tensorrt", TensorrtOptions)
     for name, kind in kinds:
-        said = " ".join((kind.__doc__ or "").partition("Attributes:")[2].split())
-        body = []
-        fields = [field.name for field in dataclasses.fields(kind)]
-        for field, following in zip(fields, [*fields[1:], None], strict=True):
-            meaning = said.partition(f"{field}: ")[2]
-            if following is not None:
-                meaning = meaning.partition(f" {following}: ")[0]
-            default = getattr(kind(), field)
-            shown = "the machine's" if field == "threads" and name == "llamacpp" else f"`{default!r}`"
-            body.append((f"`{field}`", shown if len(shown) < 40 else "see the code", meaning))
-        text += f"\n## {name}\n\n" + rows(("option", "default", "meaning"), body)
+        own = _fields(name, kind)
+        # Options that something else reads for this backend: no field of its own dataclass has them.
+        others = {field: shared[field] for field in known_options().get(name.partition(",")[0], ()) if field not in own}
+        text += f"\n## {name}\n\n" + rows(("option", "default", "meaning"), [*own.values(), *others.values()])
     return text
+
+
+def _fields(name: str, kind: Any) -> dict[str, tuple[str, str, str]]:  # noqa: ANN401 - a dataclass with defaults
+    """Return the row of each option: name, default, meaning."""
+    found = {}
+    said = " ".join((kind.__doc__ or "").partition("Attributes:")[2].split())
+    fields = [field.name for field in dataclasses.fields(kind)]
+    for field, following in zip(fields, [*fields[1:], None], strict=True):
+        meaning = said.partition(f"{field}: ")[2]
+        if following is not None:
+            meaning = meaning.partition(f" {following}: ")[0]
+        shown = "the machine's" if field == "threads" and name == "llamacpp" else f"`{getattr(kind(), field)!r}`"
+        found[field] = (f"`{field}`", shown if len(shown) < 40 else "see the code", meaning)
+    return found
 
 
 def schema() -> str:

@@ -42,7 +42,7 @@ class _Table(BaseModel):
 class ModelTable(_Table):
     """``[[model]]``: where a model comes from."""
 
-    name: Name
+    name: Name = Field(description="Its name, for workloads to name it.")
     path: str | None = Field(
         default=None,
         description="ONNX, GGUF, .pt2 or TorchScript file, or a server's model folder, relative to the plan file.",
@@ -63,8 +63,8 @@ class ModelTable(_Table):
 class WorkloadTable(_Table):
     """``[[workload]]``: a model, what is fed to it, and the part of the matrix that it spans."""
 
-    name: Name
-    model: str
+    name: Name = Field(description="Its name: the first part of its cases' keys.")
+    model: str = Field(description="Name of a ``[[model]]``.")
     backends: list[str] = Field(min_length=1, description="Tools that build or execute.")
     precisions: list[str] = Field(min_length=1, description="Requested numeric formats.")
     batches: list[Positive] = Field(default_factory=list, description="Batch sizes of an engine workload.")
@@ -134,18 +134,18 @@ class SpeedupTable(_Table):
 class ExcludeTable(_Table):
     """``[[exclude]]``: leave out the cases that match every given key."""
 
-    workload: str | None = None
-    backend: str | None = None
-    precision: str | None = None
-    batch: int | None = None
-    concurrency: int | None = None
-    gpu: str | None = None
+    workload: str | None = Field(default=None, description="Name of a workload.")
+    backend: str | None = Field(default=None, description="Name of a backend.")
+    precision: str | None = Field(default=None, description="A precision as the plan asks for it.")
+    batch: int | None = Field(default=None, description="Batch size of an engine workload.")
+    concurrency: int | None = Field(default=None, description="Streams of a closed loop.")
+    gpu: str | None = Field(default=None, description="A GPU product or UUID, as gpus spells it.")
 
 
 class PlanFile(_Table):
     """A whole plan file."""
 
-    name: Name
+    name: Name = Field(description="Name of the plan: history is kept per plan.")
     repeats: int = Field(default=5, ge=1, le=1000, description="Runs of each case in a session.")
     builds_per_case: int = Field(
         default=1, ge=1, le=100, description="Builds of each engine; run r uses build r modulo this number."

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -14,8 +15,10 @@ from enginewatch_db.metrics import METRICS
 from enginewatch_db.model import Verdict
 from enginewatch_db.tables import SCHEMAS
 from enginewatch_db.validity import REASONS
+from enginewatch_harness.backends.option_values import known_options
 from enginewatch_harness.cli import COMMANDS
 from enginewatch_harness.plan_file import PlanFile, parse_plan
+from enginewatch_harness.plan_text import Machine, plan_text
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -26,11 +29,15 @@ def read(name: str) -> str:
     return (DOCS / name).read_text(encoding="utf-8")
 
 
-def test_the_generated_reference_is_up_to_date():
+def generator() -> ModuleType:
     spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.outdated() == [], "run `make docs`"
+    return module
+
+
+def test_the_generated_reference_is_up_to_date():
+    assert generator().outdated() == [], "run `make docs`"
 
 
 @pytest.mark.parametrize(
@@ -99,3 +106,47 @@ def test_no_path_of_a_machine_is_in_the_project():
         if ".venv" in path.parts or path.name == "test_docs.py":
             continue
         assert not pattern.search(path.read_text(encoding="utf-8")), path
+
+
+def test_every_page_that_the_packages_name_is_there():
+    theirs = {"docs/protocol/extension_generate.md", "docs/Changelog.md"}  # of Triton and of ONNX
+    frozen = {"docs/schema.md"}  # in a migration, whose text must stay as it was released
+    named = {}
+    for folder in ("ci", "collector", "dashboards", "db", "examples", "harness"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".sql", ".toml", ".j2", ".html") and path.is_file():
+                for page in re.findall(r"\bdocs/[\w./-]+\.md", path.read_text(encoding="utf-8")):
+                    named[page] = path
+    assert "docs/plan.md" in named
+    assert {
+        page: path for page, path in named.items() if page not in theirs | frozen and not (ROOT / page).exists()
+    } == {}
+
+
+def test_a_generated_plan_points_at_the_pages_that_explain_it():
+    machine = Machine(gpus=(), trtexec=None, onnx_precisions=("fp32",), llamacpp=True, cores=2)
+    pages = set(re.findall(r"docs/[\w./-]+\.md", plan_text(machine, file_name="plan.toml")))
+    assert pages == {"docs/plan.md", "docs/verdict.md"}
+
+
+def test_the_reference_of_options_has_those_that_backends_share():
+    section = {}
+    for text in generator().options().split("\n## ")[1:]:
+        title, _, body = text.partition("\n")
+        section |= dict.fromkeys(re.split(r", | and ", title), body)
+    for name, options in known_options().items():
+        if name in section:
+            rows = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", section[name], flags=re.MULTILINE))
+            assert [option for option in options if not rows.get(option)] == [], name
+    assert {"trtexec", "tensorrt", "torch_compile", "onnxruntime"} <= section.keys()
+
+
+def test_the_reference_of_plans_has_headers_as_toml_has_them_and_a_meaning_for_each_key():
+    text = generator().plan()
+    headers = re.findall(r"^## `(.*)`$", text, flags=re.MULTILINE)
+    assert {"[measure]", "[[workload]]", "[[workload.load]]", "[workload.load.dataset]", "[[exclude]]"} <= set(headers)
+    assert [name for name in headers if not re.fullmatch(r"\[\[[a-z.]+\]\]|\[[a-z.]+\]", name)] == []
+    for table in text.split("\n## ")[1:]:
+        meanings = re.findall(r"^\| `\w+` \| .* \| (.*) \|$", table, flags=re.MULTILINE)
+        assert all(meanings), table
+        assert len(set(meanings)) == len(meanings), table
