@@ -237,6 +237,10 @@ def test_the_key_holds_what_a_graph_depends_on(models, tmp_path):
     ]
     assert len(set(identities)) == len(changes)
     assert str(tmp_path) not in "".join(identities)
+
+
+def test_the_key_of_fp16_and_int4_holds_what_these_depend_on(models, tmp_path):
+    changes = [{}, {"seed": 1000}, {"samples": 2}, {"rest": "fp32"}]
     unmoved = [make(models, tmp_path, "fp16", calibration=dataclasses.replace(BUILTIN, **item)) for item in changes]
     assert len({item.path for item in unmoved}) == 1, "fp16 is not calibrated"
     blocks = [make(models, tmp_path, "int4", calibration=dataclasses.replace(BUILTIN, block_size=n)) for n in (16, 32)]
