@@ -53,7 +53,7 @@ def parse_injections(given: tuple[str, ...]) -> dict[str, float]:
 @click.option("--seed", type=click.IntRange(0), help="Seed of the order, instead of the plan's.")
 @click.option("--device", metavar="UUID", help="GPU or MIG slice to measure on, instead of the plan's or the first.")
 @click.option("--label", help="Name of the session: a REF for `gate`.")
-@click.option("--dry-run", is_flag=True, help="Print the cases, the order and the estimated time; measure nothing.")
+@click.option("--dry-run", is_flag=True, help="Check and print what would run, in which order; measure nothing.")
 @click.option("--no-judge", is_flag=True, help="Store the runs without comparing them with the baseline.")
 @click.option(
     "--progress", "kind", type=click.Choice(["auto", "live", "plain", "json"]), default="auto", show_default=True
@@ -126,8 +126,7 @@ def run(
     # Read before anything is measured: a policy that cannot be obeyed must not cost a session.
     policy = load_policy(plan.parent / parsed.policy if parsed.policy else None)
     if dry_run:
-        _show_plan(request, as_json=as_json)
-        return
+        click.get_current_context().exit(_show_plan(request, as_json=as_json))
     # SIGTERM ends a session as Ctrl-C does: children stopped, finished runs stored.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -156,15 +155,12 @@ def exit_code(outcome: SessionOutcome, judged: Judgement | None = None) -> int:
     return int(ExitCode.FAILED) if failed_cases(outcome.records) or wrong or not measured else 0
 
 
-def _show_plan(request: SessionRequest, *, as_json: bool) -> None:
-    from enginewatch_harness.prepare import check_models
-    from enginewatch_harness.session_request import plan_cases
+def _show_plan(request: SessionRequest, *, as_json: bool) -> int:
+    """Print what the session would do, and return the exit code that its checks would bring."""
+    from enginewatch_harness.dry_run import failure_lines, foresee
 
-    planned = plan_cases(request)
-    cases = tuple(case for case in planned if case.elsewhere is None)
-    left = {case.key: case.elsewhere for case in planned if case.elsewhere is not None}
-    plan = request.plan
-    check_models(plan, request.plan_path.absolute().parent)
+    foreseen = foresee(request)
+    plan, cases = request.plan, foreseen.cases
     turns = order(cases, plan.repeats, plan.seed)
     seconds = estimate_s(cases, plan.repeats)
     if as_json:
@@ -176,17 +172,24 @@ def _show_plan(request: SessionRequest, *, as_json: bool) -> None:
                 "order": listed,
                 "estimate_s": seconds,
                 "devices": {case.key: case.bound.uuid for case in cases if case.bound is not None},
-                "left_for_another_host": left,
+                "left_for_another_host": foreseen.left,
+                "failures": {
+                    key: {"code": failure.code, "message": failure.message, "remedy": failure.remedy}
+                    for key, failure in foreseen.failures.items()
+                },
             }
         )
-        return
+        return int(ExitCode.FAILED) if foreseen.fails else 0
     result(f"{len(cases)} cases x {plan.repeats} repeats = {len(turns)} runs, about {clock(seconds)} plus builds")
     for name, uuid in dict.fromkeys((case.bound.name, case.bound.uuid) for case in cases if case.bound is not None):
         result(f"here: {name} {uuid}")
-    for key, why in left.items():
+    for key, why in foreseen.left.items():
         result(f"elsewhere: {key}: {why}")
+    for line in failure_lines(foreseen.failures):
+        result(line)
     for turn in turns:
         result(f"{turn.order_idx:4d}  {turn.case.key}  #{turn.repeat}")
+    return int(ExitCode.FAILED) if foreseen.fails else 0
 
 
 def _judge(workspace: Workspace, outcome: SessionOutcome, policy: Policy) -> Judgement:
