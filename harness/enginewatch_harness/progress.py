@@ -54,7 +54,10 @@ def which_build(event: events.Building | events.Built) -> str:
 
 
 class PlainProgress:
-    """One line per event, for logs and CI."""
+    """One line per event, for logs and CI; what is not available is said once, the closing table lists its cases."""
+
+    def __init__(self) -> None:
+        self._absent: set[str] = set()
 
     def __call__(self, event: events.Event) -> None:
         """Write the event's line; running progress is left out."""
@@ -77,6 +80,8 @@ class PlainProgress:
                 return f"built {event.case_key}{which_build(event)}: {took}"
             case events.RunStarted() | events.RunProgress():
                 return None
+            case events.RunFinished(record=RunRecord(status=RunStatus.NOT_AVAILABLE)):
+                return self._not_available(event.record)
             case events.RunFinished():
                 place = f"run {event.number}/{event.total} {event.record.case_key} #{event.record.repeat}"
                 return f"{place}: {headline(event.record)}, {event.wall_s:.1f} s"
@@ -84,6 +89,13 @@ class PlainProgress:
                 return event.text
             case _:
                 assert_never(event)
+
+    def _not_available(self, record: RunRecord) -> str | None:
+        text = headline(record)
+        if text in self._absent:
+            return None
+        self._absent.add(text)
+        return text
 
     def __enter__(self) -> PlainProgress:
         return self
@@ -120,6 +132,7 @@ class LiveProgress(PlainProgress):
     """A bar on the terminal; failures and notes stay above it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._bar = Progress(*columns(err.width), console=err, transient=True, expand=True)
         self._task: TaskID | None = None
 
