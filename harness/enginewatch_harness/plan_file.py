@@ -94,7 +94,11 @@ class MeasureTable(_Table):
 
     warmup_s: float = Field(default=0.5, ge=0, description="Seconds of work before the measuring phase.")
     duration_s: float = Field(default=1.0, gt=0, description="Seconds of the measuring phase.")
-    timeout_s: float = Field(default=120.0, gt=0, description="A run that takes longer is stopped.")
+    timeout_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="A run that takes longer is stopped; its profile and accuracy check get a minute at least.",
+    )
 
 
 class CollectorTable(_Table):
