@@ -121,7 +121,7 @@ def totals_ns(base: Row, cand: Row) -> tuple[int | None, int | None, str]:
 
     Both are GPU times where both have one, else both are latencies: one of each would compare two things.
     """
-    for key, kind in (("gpu_ms", "GPU time"), ("latency_ms", "latency")):
+    for key, kind in (("gpu_ms", "median GPU time"), ("latency_ms", "mean latency")):
         if base.get(key) is not None and cand.get(key) is not None:
             return round(base[key] * 1e6), round(cand[key] * 1e6), kind
     return None, None, ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from enginewatch_ci.layers.facts import LayerFacts, layer_facts
@@ -28,6 +28,7 @@ class Side:
         source: Where the layers are from.
         layers: In order of execution.
         total_ns: Time of one inference without a profiler; ``None`` where it was not measured.
+        total_is: What that time is, for example ``median GPU time``; ``None`` where there is none.
         notes: What a reader must know.
         case_key: The case that it was measured in; ``None`` for files.
         alike: Workload, model, batch, shapes and device that it was measured with; empty for files.
@@ -37,6 +38,7 @@ class Side:
     source: str
     layers: tuple[LayerFacts, ...]
     total_ns: int | None
+    total_is: str | None = None
     notes: tuple[str, ...] = ()
     case_key: str | None = None
     alike: Json = field(default_factory=dict)
@@ -73,7 +75,17 @@ def load_pair(base: str, cand: str, workspace: Workspace) -> tuple[Side, Side]:
         MeasurementError: A file is damaged.
         StorageError: There is no store.
     """
-    refs = (base, cand)
+    return _told_apart(*_load_pair((base, cand), workspace))
+
+
+def _told_apart(one: Side, other: Side) -> tuple[Side, Side]:
+    """Return two sides that are called alike, such as two runs of one engine, with what they are from."""
+    if one.name != other.name or one.source == other.source:
+        return one, other
+    return replace(one, name=f"{one.name} ({one.source})"), replace(other, name=f"{other.name} ({other.source})")
+
+
+def _load_pair(refs: tuple[str, str], workspace: Workspace) -> tuple[Side, Side]:
     files = [_from_files(Path(ref).expanduser()) if _is_file(ref) else None for ref in refs]
     one, other = files
     if one is not None and other is not None:
@@ -112,6 +124,12 @@ def difference(one: Side, other: Side) -> str | None:
     )
 
 
+def measured_as(one: Side, other: Side) -> str:
+    """Return what the measured times of two sides are, for the row that has them."""
+    found = dict.fromkeys(side.total_is for side in (one, other) if side.total_is is not None)
+    return f"measured ({', '.join(found)})" if found else "measured"
+
+
 def _from_files(given: Path) -> Side:
     from enginewatch_harness.parse.trtexec_json import parse_profile
     from enginewatch_harness.parse.trtexec_layers import layers_table, parse_layers
@@ -130,6 +148,7 @@ def _from_files(given: Path) -> Side:
         source=str(layers_path),
         layers=layer_facts(table.to_pylist()),
         total_ns=total_ns,
+        total_is=None if total_ns is None else "mean GPU time",
         notes=tuple(notes),
     )
 
@@ -248,12 +267,14 @@ def _cases(rows: Sequence[Json]) -> str:
 def _side(run: Json, reader: Reader) -> Side:
     rows = reader.rows("engines_layers", run=run["run_id"])
     total = reader.rows("engines_total", engine=run["engine_sha256"], case=run["case_key"], session=run["session_id"])
-    total_ms = total[0]["gpu_ms"] if total[0]["gpu_ms"] is not None else total[0]["latency_ms"]
+    on_gpu = total[0]["gpu_ms"] is not None
+    total_ms = total[0]["gpu_ms"] if on_gpu else total[0]["latency_ms"]
     return Side(
         name=f"{run['case_key']} {str(run['engine_sha256'] or run['run_id'])[:8]}",
         source=f"run {run['run_id']}",
         layers=layer_facts(rows),
         total_ns=None if total_ms is None else round(total_ms * 1e6),
+        total_is=None if total_ms is None else "median GPU time" if on_gpu else "mean latency",
         case_key=run["case_key"],
         alike=run["alike"],
     )

@@ -207,8 +207,8 @@ def test_names_tell_two_engines_apart():
 
 def test_two_totals_are_of_one_kind():
     gpu, cpu = {"gpu_ms": 1.0, "latency_ms": 1.5}, {"gpu_ms": None, "latency_ms": 2.5}
-    assert engines.totals_ns(gpu, gpu) == (1_000_000, 1_000_000, "GPU time")
-    assert engines.totals_ns(gpu, cpu) == (1_500_000, 2_500_000, "latency")
+    assert engines.totals_ns(gpu, gpu) == (1_000_000, 1_000_000, "median GPU time")
+    assert engines.totals_ns(gpu, cpu) == (1_500_000, 2_500_000, "mean latency")
     assert engines.totals_ns(gpu, {"gpu_ms": None, "latency_ms": None}) == (None, None, "")
 
 

@@ -119,7 +119,7 @@ def test_the_difference_of_two_engines_adds_up(open_page, engines, case, other):
     assert "less time than fp32: convolutions −" in text
     assert "not the same work" not in text
     figure, alt = charts(app)["waterfall"]
-    assert "measured GPU time" in alt
+    assert "measured median GPU time" in alt
     table = next(frame for frame in frames(app) if "Work" in frame.columns)
     rows, total = table.iloc[:-1], table.iloc[-1]
     expected = {"b8": (2653.0, 671.0), "b32": (8301.0, 1377.0)}[other]

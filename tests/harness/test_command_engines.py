@@ -238,6 +238,7 @@ def test_diff_of_recordings_needs_no_store_and_sums_to_the_measured_total(call, 
     code, out, _ = call("engines", "diff", base, cand)
     assert code == 0
     assert "resnet50-fp16-b8" in out
+    assert "measured (mean GPU time) " in out
     found = json.loads(call("engines", "diff", base, cand, "--json")[1])
     explained = sum(group["delta_ns"] for group in found["groups"]) + found["conversions_delta_ns"]
     assert explained == pytest.approx(found["total_delta_ns"], rel=0.02)
@@ -266,6 +267,7 @@ def test_diff_takes_engines_cases_of_sessions_and_runs(store, call):
     assert code == 0
     assert json.loads(out)["aligned_pct"] == pytest.approx(100, abs=5)
     run_id = json.loads(out)["base"]["source"].removeprefix("run ")
+    assert json.loads(out)["base"]["total_is"] == "mean latency"
     assert call("engines", "diff", run_id, engine)[0] == 0
     code, _, err = call("engines", "diff", "latest:no/such/case", engine)
     assert (code, CASE in err) == (ExitCode.USAGE, True)

@@ -16,7 +16,7 @@ from enginewatch_db.errors import MeasurementError, UsageError
 from enginewatch_db.ingest import ingest
 from enginewatch_db.model import EngineRecord
 from enginewatch_harness import cli
-from enginewatch_harness.engine_sides import difference, load_pair
+from enginewatch_harness.engine_sides import Side, difference, load_pair, measured_as
 
 RECORDED = Path(__file__).parents[1] / "data" / "harness" / "trtexec"
 SESSION = "01900000-0000-7000-8000-000000000001"
@@ -103,3 +103,14 @@ def test_an_export_that_is_no_whole_gzip_file_is_named(workspace, tmp_path, dama
         load_pair(str(given), str(given), workspace)
     assert error.value.code == "results_damaged"
     assert str(given) in error.value.message
+
+
+def test_the_row_of_the_measured_times_says_what_they_are():
+    def side(total_is: str | None) -> Side:
+        return Side(name="a", source="b", layers=(), total_ns=None if total_is is None else 1, total_is=total_is)
+
+    gpu, latency, none = side("median GPU time"), side("mean latency"), side(None)
+    assert measured_as(gpu, gpu) == "measured (median GPU time)"
+    assert measured_as(gpu, latency) == "measured (median GPU time, mean latency)"
+    assert measured_as(none, latency) == "measured (mean latency)"
+    assert measured_as(none, none) == "measured"

@@ -8,12 +8,21 @@ from typing import NamedTuple
 from enginewatch_ci import phrasing
 from enginewatch_ci.layers.facts import LayerFacts
 from enginewatch_ci.layers.histogram import conversion_cost, dominant_dtype, precision_histogram
-from enginewatch_ci.layers.waterfall import LayerDiff, LayerGroup
-from enginewatch_db.text_columns import fitting, text_width, widths, wrapped
+from enginewatch_ci.layers.waterfall import CONVERSIONS, LayerDiff, LayerGroup
+from enginewatch_db.text_columns import fits, fitting, text_width, widths, wrapped
 
 ABSENT = "–"
 SEPARATOR = "  "
 NAME_CHARS = 48
+NARROW_CHARS, FEWEST_CHARS = 32, 12
+"""Characters of the cells of work where the window is too narrow for ``NAME_CHARS``, and where for those too."""
+
+HEADING_CHARS = 12
+"""Above it, the name of an engine makes a column wider than its numbers do: A and B then stand for the two."""
+
+ALIGNED_PCT = 50.0
+"""Below this share of matched time the table is by kind of work: most layers would be in one engine only."""
+
 SAME_PCT = 0.5
 """A change below this is called none: profiles repeat to about half a percent (docs/layers.md)."""
 
@@ -30,6 +39,7 @@ class _Row(NamedTuple):
     cand_ns: int | None
     layers: str = ""
     precision: str = ""
+    side: str = "both"
 
 
 def render_layer_diff(
@@ -39,6 +49,8 @@ def render_layer_diff(
     cand_name: str = "candidate",
     rows: int = 12,
     width: int | None = 120,
+    measured_as: str = "measured",
+    by: str | None = None,
 ) -> str:
     """Return the difference as text: what explains it, the largest rows, conversions, residual and totals.
 
@@ -48,11 +60,19 @@ def render_layer_diff(
         cand_name: What the candidate is called.
         rows: Rows of work to show; the rest is one row, so that the table always sums to its totals.
         width: Columns of the window; ``None`` is unlimited.
+        measured_as: What the measured times are, for the row that has them.
+        by: ``layer`` or ``kind``; ``None``: by layer where at least ``ALIGNED_PCT`` of the time is matched.
     """
+    by_kind = by == "kind" or (by is None and (diff.aligned_pct or 0.0) < ALIGNED_PCT)
     told = [explain(diff, base_name=base_name, cand_name=cand_name), *_remarks(diff, base_name, cand_name)]
     if not (diff.base_layers_ns or diff.cand_layers_ns):
         return "\n".join(wrapped(line, width) for line in told) + "\n"
-    table = _table(_rows(diff, rows), diff, base_name, cand_name, width)
+    if by is None and by_kind:
+        told.append("so the table is by kind of work: --by layer shows the layers")
+    found = _kind_rows(diff, rows) if by_kind else _group_rows(diff, rows)
+    if diff.base_conversions_ns or diff.cand_conversions_ns:
+        found.append(_Row("conversions (reformats, casts)", diff.base_conversions_ns, diff.cand_conversions_ns))
+    table = _table(found, diff, (base_name, cand_name, measured_as), width)
     return "\n".join([wrapped(told[0], width), "", *table, "", *(wrapped(line, width) for line in told[1:])]) + "\n"
 
 
@@ -149,22 +169,31 @@ def _share_told(dtype: str | None, share_pct: float | None) -> str:
     return f"{dtype or 'unknown'} {share_pct or 0:.1f} %"
 
 
-def _rows(diff: LayerDiff, limit: int) -> list[_Row]:
+def _group_rows(diff: LayerDiff, limit: int) -> list[_Row]:
     working = [group for group in diff.groups if group.base_ns or group.cand_ns]
     shown, rest = working[:limit], working[limit:]
     rows = [_group_row(group) for group in shown]
     if rest:
         base, cand = sum(group.base_ns for group in rest), sum(group.cand_ns for group in rest)
         rows.append(_Row(f"{len(rest)} more", base, cand, _counted(rest)))
-    if diff.base_conversions_ns or diff.cand_conversions_ns:
-        rows.append(_Row("conversions (reformats, casts)", diff.base_conversions_ns, diff.cand_conversions_ns))
+    return rows
+
+
+def _kind_rows(diff: LayerDiff, limit: int) -> list[_Row]:
+    working = [
+        (name, base, cand) for name, (base, cand) in diff.by_family().items() if name != CONVERSIONS and (base or cand)
+    ]
+    shown, rest = working[:limit], working[limit:]
+    rows = [_Row(name, base, cand) for name, base, cand in shown]
+    if rest:
+        rows.append(_Row(f"{len(rest)} more", sum(row[1] for row in rest), sum(row[2] for row in rest)))
     return rows
 
 
 def _group_row(group: LayerGroup) -> _Row:
     base, cand = ([layer for layer in side if not layer.is_conversion] for side in (group.base, group.cand))
-    label = _short(group.label) + {"both": "", "base": " (baseline only)", "cand": " (candidate only)"}[group.side]
-    return _Row(label, group.base_ns, group.cand_ns, _counted([group]), _changed(_dtypes(base), _dtypes(cand)))
+    precision = _changed(_dtypes(base), _dtypes(cand))
+    return _Row(group.label, group.base_ns, group.cand_ns, _counted([group]), precision, group.side)
 
 
 def _counted(groups: Iterable[LayerGroup]) -> str:
@@ -183,30 +212,48 @@ def _changed(base: str, cand: str) -> str:
     return base if base == cand else f"{base} → {cand}"
 
 
-def _table(rows: list[_Row], diff: LayerDiff, base_name: str, cand_name: str, width: int | None) -> list[str]:
+def _table(rows: list[_Row], diff: LayerDiff, names: tuple[str, str, str], width: int | None) -> list[str]:
+    base_name, cand_name, measured_as = names
     total = diff.total_delta_ns if diff.total_delta_ns is not None else diff.layers_delta_ns
     footer = [_Row("sum of the layers", diff.base_layers_ns, diff.cand_layers_ns)]
     if diff.residual_ns is not None:
         footer.append(_Row("residual", diff.base_residual_ns, diff.cand_residual_ns))
-        footer.append(_Row("measured", diff.base_total_ns, diff.cand_total_ns))
+        footer.append(_Row(measured_as, diff.base_total_ns, diff.cand_total_ns))
     every = [*rows, *footer]
-    columns = {
-        "Work": ["Work", *(row.work for row in every)],
-        "Layers": ["Layers", *(row.layers for row in every)],
-        "Precision": ["Precision", *(row.precision for row in every)],
-        "base": [f"{base_name}", *(_microseconds(row.base_ns) for row in every)],
-        "cand": [f"{cand_name}", *(_microseconds(row.cand_ns) for row in every)],
-        "Change": ["Change", *(_change(row) for row in every)],
-        "Share": ["Share", *(_share(row, total) for row in every)],
-    }
+    columns = _columns(every, total, (base_name, cand_name))
+    legend: list[str] = []
+    if not fits(columns, list(columns), width, separator=len(SEPARATOR)):
+        if max(map(text_width, (base_name, cand_name))) > HEADING_CHARS:
+            legend = [wrapped(f"A: {base_name}", width), wrapped(f"B: {cand_name}", width), ""]
+            base_name, cand_name = "A", "B"
+        columns = _columns(every, total, (base_name, cand_name), chars=NARROW_CHARS)
     chosen = fitting(columns, width, first_to_go=FIRST_TO_GO, separator=len(SEPARATOR))
+    if not fits(columns, chosen, width, separator=len(SEPARATOR)):
+        columns = _columns(every, total, (base_name, cand_name), chars=FEWEST_CHARS)
     found = widths(columns)
     lines = []
     for place in range(len(every) + 1):
         cells = [_padded(columns[name][place], found[name], left=name in _LEFT) for name in chosen]
         lines.append(SEPARATOR.join(cells).rstrip())
     rule = "─" * max(map(text_width, lines))
-    return [lines[0], rule, *lines[1 : len(rows) + 1], rule, *lines[len(rows) + 1 :]]
+    return [*legend, lines[0], rule, *lines[1 : len(rows) + 1], rule, *lines[len(rows) + 1 :]]
+
+
+def _columns(
+    every: Sequence[_Row], total_ns: int, names: tuple[str, str], *, chars: int = NAME_CHARS
+) -> dict[str, list[str]]:
+    marks = {"both": "", "base": " (baseline only)", "cand": " (candidate only)"}
+    if names == ("A", "B"):
+        marks |= {"base": " (A only)", "cand": " (B only)"}
+    return {
+        "Work": ["Work", *(_short(row.work, chars) + marks[row.side] for row in every)],
+        "Layers": ["Layers", *(row.layers for row in every)],
+        "Precision": ["Precision", *(row.precision for row in every)],
+        "base": [names[0], *(_microseconds(row.base_ns) for row in every)],
+        "cand": [names[1], *(_microseconds(row.cand_ns) for row in every)],
+        "Change": ["Change", *(_change(row) for row in every)],
+        "Share": ["Share", *(_share(row, total_ns) for row in every)],
+    }
 
 
 def _padded(text: str, width: int, *, left: bool) -> str:
@@ -236,8 +283,8 @@ def _signed(value_ns: int) -> str:
     return "0 µs" if float(text.replace(",", "")) == 0 else f"{text} µs".replace("-", "−")
 
 
-def _short(name: str) -> str:
-    if len(name) <= NAME_CHARS:
+def _short(name: str, chars: int) -> str:
+    if len(name) <= chars:
         return name
-    half = (NAME_CHARS - 1) // 2
+    half = (chars - 1) // 2
     return f"{name[:half]}…{name[-half:]}"

@@ -78,7 +78,7 @@ def layers(data: EngineData) -> None:
         data.profile,
         revision=f"{data.engine.id}/{data.case['layers_run']}",
         measured_ms=gpu_ms or latency_ms,
-        measured_as="measured on the GPU without a profiler" if gpu_ms else "measured end to end",
+        measured_as="median on the GPU without a profiler" if gpu_ms else "mean end to end",
     )
 
 

@@ -31,7 +31,7 @@ def layers_section(found: Profile, *, revision: str, measured_ms: float | None, 
         found: The layers.
         revision: What the charts belong to, see ``Sketch``.
         measured_ms: Time of one inference without a profiler.
-        measured_as: What that time is, for example ``end to end``.
+        measured_as: What that time is, for example ``mean end to end``.
     """
     st.caption(_head(found, measured_ms, measured_as))
     if found.timed:

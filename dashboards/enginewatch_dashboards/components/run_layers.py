@@ -40,7 +40,7 @@ def layers(data: RunData) -> None:
         found,
         revision=data.run_id,
         measured_ms=gpu_ms or latency_ms,
-        measured_as="measured on the GPU" if gpu_ms else "end to end",
+        measured_as="median on the GPU" if gpu_ms else "median end to end",
     )
 
 

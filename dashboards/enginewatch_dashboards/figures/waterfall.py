@@ -36,7 +36,7 @@ def waterfall(
         cand_ns: Time of the candidate.
         base_name: What the baseline is called.
         cand_name: What the candidate is called.
-        what: What the two times are, for example ``measured GPU time``.
+        what: What the two times are, for example ``measured median GPU time``.
         revision: See ``Sketch``.
     """
     ends = [*accumulate((step.delta_ns for step in steps), initial=base_ns)]

@@ -12,16 +12,21 @@ from enginewatch_db.model import Json
 from enginewatch_db.workspace import Workspace
 from enginewatch_harness.commands.options import json_option, store_option
 from enginewatch_harness.console import PIPE_WIDTH, out, result, result_json, say
-from enginewatch_harness.engine_sides import Side, difference, load_pair
+from enginewatch_harness.engine_sides import Side, difference, load_pair, measured_as
 
 
 @click.command()
 @click.argument("base", metavar="A")
 @click.argument("cand", metavar="B")
 @click.option("--rows", type=click.IntRange(1), default=12, show_default=True, help="Rows of the table.")
+@click.option(
+    "--by",
+    type=click.Choice(["layer", "kind"]),
+    help="Layers, or kinds of work.  [default: layer, where half of the time is matched]",
+)
 @store_option
 @json_option
-def diff(base: str, cand: str, rows: int, workspace: Workspace, *, as_json: bool) -> None:
+def diff(base: str, cand: str, rows: int, by: str | None, workspace: Workspace, *, as_json: bool) -> None:
     """Say where the time went from engine A to engine B, layer by layer.
 
     A and B are each an engine's or a run's id (its first characters), SESSION:CASE, or what trtexec exported: a
@@ -32,7 +37,7 @@ def diff(base: str, cand: str, rows: int, workspace: Workspace, *, as_json: bool
     Examples:
       enginewatch engines diff 3f9c1d2a 88e0b1c4
       enginewatch engines diff latest~1:resnet/trtexec/fp16/b8 latest:resnet/trtexec/int8/b8
-      enginewatch engines diff fp16.layers.json int8.layers.json
+      enginewatch engines diff fp16.layers.json int8.layers.json --by kind
     """
     one, other = load_pair(base, cand, workspace)
     warning = difference(one, other)
@@ -48,8 +53,8 @@ def diff(base: str, cand: str, rows: int, workspace: Workspace, *, as_json: bool
     if warning is not None:
         result(f"Warning: {warning}\n")
     width = out.width if out.is_terminal else PIPE_WIDTH
-    names = {"base_name": one.name, "cand_name": other.name}
-    result(render_layer_diff(found, rows=rows, width=width, **names).rstrip("\n"))
+    names = {"base_name": one.name, "cand_name": other.name, "measured_as": measured_as(one, other)}
+    result(render_layer_diff(found, rows=rows, width=width, by=by, **names).rstrip("\n"))
 
 
 def _as_json(found: LayerDiff, one: Side, other: Side) -> Json:
@@ -65,8 +70,8 @@ def _as_json(found: LayerDiff, one: Side, other: Side) -> Json:
         "cand_overhead_ns",
     )
     return {
-        "base": {"name": one.name, "source": one.source},
-        "cand": {"name": other.name, "source": other.source},
+        "base": {"name": one.name, "source": one.source, "total_is": one.total_is},
+        "cand": {"name": other.name, "source": other.source, "total_is": other.total_is},
         "sentence": explain(found, base_name=one.name, cand_name=other.name),
         **{name: getattr(found, name) for name in (*totals, *shares, *profiled)},
         "families": families,
