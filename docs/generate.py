@@ -120,7 +120,8 @@ def _default(field: FieldInfo) -> str:
 def plan() -> str:
     """Return the page of plan keys."""
     text = "# Plan keys\n\nUnknown keys are errors that name the nearest known one. `*` = required.\n"
-    for name, model in (("", PlanFile), *_tables(PlanFile)):
+    tables: list[tuple[str, type[BaseModel]]] = [("", PlanFile), *_tables(PlanFile)]
+    for name, model in tables:
         body = [(f"`{key}`", _default(field), _meaning(field)) for key, field in model.model_fields.items()]
         heading = f"`{name}`" if name else "The plan itself"
         text += f"\n## {heading}\n\n{_said(model)}\n\n" + rows(("key", "default", "meaning"), body)
