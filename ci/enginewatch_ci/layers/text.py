@@ -14,7 +14,7 @@ from enginewatch_db.text_columns import fits, fitting, text_width, widths, wrapp
 ABSENT = "–"
 SEPARATOR = "  "
 NAME_CHARS = 48
-NARROW_CHARS, FEWEST_CHARS = 32, 12
+NARROW_CHARS, FEWEST_CHARS = 32, 24
 """Characters of the cells of work where the window is too narrow for ``NAME_CHARS``, and where for those too."""
 
 HEADING_CHARS = 12
