@@ -29,6 +29,9 @@ SAME_PCT = 0.5
 FIRST_TO_GO = ("Layers", "Precision", "Share")
 _LEFT = frozenset(("Work", "Precision"))
 _FAMILIES_TOLD = 3
+_TOTAL = "total"
+"""Side of a row of the footer."""
+
 _TELLABLE_NS = 50
 """Less is 0.0 µs."""
 
@@ -215,10 +218,10 @@ def _changed(base: str, cand: str) -> str:
 def _table(rows: list[_Row], diff: LayerDiff, names: tuple[str, str, str], width: int | None) -> list[str]:
     base_name, cand_name, measured_as = names
     total = diff.total_delta_ns if diff.total_delta_ns is not None else diff.layers_delta_ns
-    footer = [_Row("sum of the layers", diff.base_layers_ns, diff.cand_layers_ns)]
+    footer = [_Row("sum of the layers", diff.base_layers_ns, diff.cand_layers_ns, side=_TOTAL)]
     if diff.residual_ns is not None:
-        footer.append(_Row("residual", diff.base_residual_ns, diff.cand_residual_ns))
-        footer.append(_Row(measured_as, diff.base_total_ns, diff.cand_total_ns))
+        footer.append(_Row("residual", diff.base_residual_ns, diff.cand_residual_ns, side=_TOTAL))
+        footer.append(_Row(measured_as, diff.base_total_ns, diff.cand_total_ns, side=_TOTAL))
     every = [*rows, *footer]
     columns = _columns(every, total, (base_name, cand_name))
     legend: list[str] = []
@@ -246,7 +249,10 @@ def _columns(
     if names == ("A", "B"):
         marks |= {"base": " (A only)", "cand": " (B only)"}
     return {
-        "Work": ["Work", *(_short(row.work, chars) + marks[row.side] for row in every)],
+        "Work": [
+            "Work",
+            *(row.work if row.side == _TOTAL else _short(row.work, chars) + marks[row.side] for row in every),
+        ],
         "Layers": ["Layers", *(row.layers for row in every)],
         "Precision": ["Precision", *(row.precision for row in every)],
         "base": [names[0], *(_microseconds(row.base_ns) for row in every)],
