@@ -67,7 +67,8 @@ def test_an_engine_with_its_numbers_layers_and_roofline(open_page, engines):
     text = words(app)
     for told in (
         "last good of resnet50/trtexec/fp16/b8", "accuracy within its limits", "opt\\_level", "trtexec --onnx",
-        "155 layers, together 0.6710 ms against 0.6710 ms", "cost is taken out, 2.3 µs of each layer", "**Computes in** fp16 100.0 %", "convert constants",
+        "155 layers, together 0.6710 ms against 0.6710 ms",
+        "cost is taken out, 2.3 µs of each layer", "**Computes in** fp16 100.0 %", "convert constants",
         "What bounds the layers", "latency",
     ):  # fmt: skip
         assert told in text, told
