@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from enginewatch_ci import phrasing
-from enginewatch_ci.layers.facts import LayerFacts
+from enginewatch_ci.layers.facts import CONVERSIONS, LayerFacts
 from enginewatch_ci.layers.histogram import conversion_cost, dominant_dtype, precision_histogram
-from enginewatch_ci.layers.waterfall import CONVERSIONS, LayerDiff, LayerGroup
+from enginewatch_ci.layers.waterfall import LayerDiff, LayerGroup
 from enginewatch_db.text_columns import fits, fitting, text_width, widths, wrapped
 
 ABSENT = "–"
