@@ -178,6 +178,8 @@ def test_verify_finds_what_was_altered_cut_off_left_and_lost(store, call):
     assert (code, "altered" in out) == (ExitCode.STORAGE, True)
     for folder in folders:
         shutil.rmtree(folder)
+    code, _, err = call("engines", "verify")
+    assert 'enginewatch accept latest --reason "..."' in " ".join(err.split())
     code, out, _ = call("engines", "verify", "--json")
     report = json.loads(out)
     assert code == ExitCode.STORAGE
@@ -191,7 +193,11 @@ def test_verify_finds_what_was_altered_cut_off_left_and_lost(store, call):
 
 def test_prune_tells_first_removes_with_yes_and_keeps_what_is_needed(store, call):
     limits = ("--older-than", "0", "--max-size", "0", "--keep-last", "1")
-    assert "0 would go" in call("engines", "prune", *limits)[1]
+    _, out, err = call("engines", "prune", *limits)
+    assert "0 would go" in out
+    assert "protected, though beyond the limits: " in err
+    assert f"(last good of {CASE})" in err
+    assert "is beyond the limits" in call("engines", "prune", "--keep-last", "5")[2]
     spare = store.engines / "00000000-0000-8000-8000-000000000000"
     source = next(path for path in sorted(store.engines.iterdir()) if path.is_dir())
     shutil.copytree(source, spare)

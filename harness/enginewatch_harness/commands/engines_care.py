@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 
+from enginewatch_ci.phrasing import count
 from enginewatch_db.connect import Reader
 from enginewatch_db.engines import engine_rows, protected
 from enginewatch_db.errors import ExitCode
@@ -18,8 +20,9 @@ from enginewatch_harness.commands.options import json_option, store_option
 from enginewatch_harness.console import result, result_json, say
 from enginewatch_harness.engine_cache import Entry, State, entries, remove, was_built_here
 from enginewatch_harness.engine_prune import Doomed, Limits, plan_prune
-from enginewatch_harness.engine_registry import read_engines
+from enginewatch_harness.engine_registry import Engine, read_engines
 
+_LISTED = 6
 NOT_WHOLE = frozenset({State.MISSING, State.ALTERED, State.UNREADABLE})
 
 
@@ -90,6 +93,11 @@ def _print_verified(cache: Sequence[Entry], lost: dict[str, str]) -> None:
     result(f"{whole} of {len(cache)} engines are whole, {mib(sum(entry.size_bytes for entry in cache))}")
     if any(entry.state is not State.OK for entry in cache):
         say("`enginewatch engines prune --yes` removes what is broken; the next session builds it again")
+    if lost:
+        say(
+            "what is missing does not come back: a new build has other bytes. Measure again and accept that session, "
+            'and its engines are the last good ones: enginewatch accept latest --reason "..."'
+        )
 
 
 @click.command()
@@ -131,12 +139,29 @@ def prune(
         result_json({"removed": len(removed) if yes else 0, "bytes": freed, "dry_run": not yes, "folders": listed})
         return
     _print_pruned(doomed, limits, len(removed), freed, yes=yes)
+    if limits.any:
+        _print_staying(known, doomed, limits)
 
 
 def _remove(workspace: Workspace, doomed: Sequence[Doomed]) -> tuple[Doomed, ...]:
     # A session holds this lock from its first build to its last run.
     with workspace.lock("session", wait_s=0.0, busy="a session runs, and its engines must stay"):
         return tuple(item for item in doomed if remove(workspace, item.entry.folder))
+
+
+def _print_staying(known: Sequence[Engine], doomed: Sequence[Doomed], limits: Limits) -> None:
+    """Say which engines stay although they are beyond the limits, and where nothing goes, why not."""
+    going = {item.entry.folder for item in doomed}
+    unprotected = [replace(engine, kept=None) for engine in known if engine.entry and engine.entry.folder not in going]
+    beyond = plan_prune(unprotected, (), limits, now_us=time.time_ns() // 1000)
+    why = {engine.sha256: engine.kept for engine in known if engine.kept is not None}
+    kept = {item.engine.short: why[item.engine.sha256] for item in beyond if item.engine and item.engine.sha256 in why}
+    if kept:
+        listed = ", ".join(f"{short} ({reason})" for short, reason in list(kept.items())[:_LISTED])
+        more = f" and {len(kept) - _LISTED} more" if len(kept) > _LISTED else ""
+        say(f"protected, though beyond the limits: {listed}{more}")
+    elif not doomed:
+        say(f"none of the {count(len(unprotected), 'engine')} in the cache is beyond the limits")
 
 
 def _print_pruned(doomed: Sequence[Doomed], limits: Limits, removed: int, freed: int, *, yes: bool) -> None:
