@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import tarfile
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,8 +126,42 @@ def _fill(bundle: Bundle, folder: Path) -> None:
         )
     if bundle.session.get("plan_text"):
         (folder / PLAN).write_text(str(bundle.session["plan_text"]), encoding="utf-8")
+    if (place := policy_place(bundle.session)) is not None and not (folder / place).exists():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_text(str(bundle.session["policy_text"]), encoding="utf-8")
     (folder / "versions.json").write_text(json.dumps(facts(bundle), indent=1, default=str) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(readme(bundle, folder), encoding="utf-8")
+
+
+def policy_of(session: Json) -> str | None:
+    """Return the policy that the plan names, as the plan spells it; ``None`` where it names none."""
+    try:
+        named = tomllib.loads(str(session.get("plan_text") or "")).get("policy")
+    except tomllib.TOMLDecodeError:
+        return None
+    return named if isinstance(named, str) and named else None
+
+
+def policy_place(session: Json) -> Path | None:
+    """Return where the policy lies in the bundle; ``None`` where there is none, or its text was not kept.
+
+    It is the plan's own path, unless that leads out of the bundle: then its name alone.
+    """
+    named = policy_of(session)
+    if named is None or session.get("policy_text") is None:
+        return None
+    path = Path(named)
+    return Path(path.name) if path.is_absolute() or ".." in path.parts else path
+
+
+def _policy_line(session: Json) -> str | None:
+    """Return what the reader must do before the plan finds its policy; ``None`` where that is nothing."""
+    named, place = policy_of(session), policy_place(session)
+    if named is None or place == Path(named):
+        return None
+    if place is None:
+        return f"The plan names the policy `{named}`, which the store did not keep: put it there, or drop `policy`."
+    return f'The plan names the policy `{named}`: `{place}` is its text; put it there, or write `policy = "{place}"`.'
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -183,6 +218,8 @@ def readme(bundle: Bundle, folder: Path) -> str:
         "",
         f"`versions.json` has all versions and options of the build{_also(folder)}.",
     ]
+    if (told := _policy_line(bundle.session)) is not None:
+        lines += ["", told]
     if bundle.warnings:
         lines += ["", "Written with --force although it did not fit there:", *(f"- {text}" for text in bundle.warnings)]
     lines += ["", *(f"- {text}" for text in bundle.unchecked)] if bundle.unchecked else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import shlex
 from collections.abc import Callable, Sequence
@@ -95,11 +96,13 @@ def _choose(
     found = exact or [item for item in good if case in item.case_key]
     keys = sorted({(item.plan_name, item.case_key) for item in found})
     if not found:
+        fits = _keys_with(case, engines)
         known = ", ".join(sorted({item.case_key for item in good})[:_LISTED])
         remedy = (
             f"cases that have one: {known}" if known else 'accept a session: enginewatch accept latest --reason "..."'
         )
-        raise UsageError(f"there is no last good engine of a case {case!r}", remedy=remedy)
+        what = repr(case) if case in fits or not fits else f"{case!r} ({', '.join(fits[:_LISTED])})"
+        raise UsageError(f"there is no last good engine of a case {what}", remedy=remedy)
     if len(keys) > 1:
         listed = ", ".join(f"{key} of plan {plan}" for plan, key in keys[:_LISTED])
         raise UsageError(f"{case!r} fits {len(keys)} cases", remedy=f"give a whole key, or --plan: {listed}")
@@ -120,6 +123,20 @@ def _choose(
         )
         say(f"the case has other last good engines, which --engine chooses: {told}")
     return taken
+
+
+def _keys_with(case: str, engines: Sequence[Engine]) -> list[str]:
+    """Return the cases of engines whose key contains the text; none where there are no cases at all.
+
+    Raises:
+        UsageError: No engine was measured in such a case; the nearest are named.
+    """
+    cases = sorted({key for engine in engines for key in engine.cases})
+    found = [key for key in cases if case in key]
+    if found or not cases:
+        return found
+    near = difflib.get_close_matches(case, cases, n=3, cutoff=0.6) or cases[:_LISTED]
+    raise UsageError(f"no engine was measured in a case {case!r}", remedy=f"the nearest cases: {', '.join(near)}")
 
 
 def _bundle(reader: Reader, chosen: Engine, case: str, good: GoodEngine | None) -> Bundle:
@@ -167,7 +184,12 @@ def _check_cached(bundle: Bundle, folder: Path) -> None:
 def _rebuild(bundle: Bundle, folder: Path, altered: bool) -> str:
     """Write the plan of the session down, where the store has it, and return the command that builds from it."""
     text = bundle.session.get("plan_text")
-    name = bundle.session.get("plan_path") or "the plan"
+    name = bundle.session.get("plan_path")
+    if not text and not name:
+        return (
+            "it cannot be built again here: its session was imported, and has no plan; take it from the machine that "
+            "built it, or measure the case with a plan of your own (`enginewatch init` writes one)"
+        )
     if not text:
         return f"build it again: `enginewatch run {name} --case {shlex.quote(bundle.case_key)} --repeats 1 --no-judge`"
     plan = Path(f"{folder.name}.plan.toml")
