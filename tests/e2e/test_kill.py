@@ -76,7 +76,7 @@ def test_kill_nine_at_twenty_random_moments(tmp_path):
     for kill in range(KILLS):
         process = start(tmp_path, resume=bool(list(workspace.work.glob("*/session.json"))))
         try:
-            process.wait(timeout=moments.uniform(0.5, 3.0))
+            process.wait(timeout=moments.uniform(0.5, 4.5))
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
         code = process.wait()
