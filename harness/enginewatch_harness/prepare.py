@@ -94,14 +94,13 @@ def prepare(case: Case, *, plan: PlanFile, folder: Path, workspace: Workspace) -
         PlanError: The plan cannot be obeyed, here or anywhere: an option, a data set or a shape that cannot be.
     """
     check_options(case, plan)
-    resolve_data(case.options, folder)
+    calibration = resolve_data(case.options, folder).get(CALIBRATION)
+    calibration_sha256 = None if calibration is None else data_sha256(Path(calibration), CALIBRATION)
     found = availability_for(case.backend, case.options)
     device = _device(case, found)
     model_sha256: str | None = None
     load = None if case.load is None else resolved(case.load, folder)
     dataset_sha256 = sha256_of(load.dataset.path) if load is not None and load.dataset is not None else None
-    calibration = resolve_data(case.options, folder).get(CALIBRATION)
-    calibration_sha256 = None if calibration is None else data_sha256(Path(calibration), CALIBRATION)
     try:
         if not found.available:
             raise NotAvailableError(f"backend {case.backend!r} is not available: {found.why}", remedy=found.remedy)

@@ -36,6 +36,7 @@ from enginewatch_harness.session_request import (
     plan_text,
     policy_text,
 )
+from enginewatch_harness.stages import Stage
 from enginewatch_harness.wire import WorkOrder
 from enginewatch_harness.workers import run_worker
 
@@ -171,8 +172,8 @@ class _Session:
         tried = {(record.case_key, record.repeat) for record in self.records}
         return bool(tried - self._done())
 
-    def _stage(self, name: str) -> _Stage:
-        return _Stage(name=name, into=self.stage_s)
+    def _stage(self, name: str) -> Stage:
+        return Stage(name=name, into=self.stage_s)
 
     def _announce(self, turns: tuple[Turn, ...]) -> None:
         source = self.request.source
@@ -367,21 +368,6 @@ class _Session:
         bundle.write(self.workspace.spool, record, tables)
         self.records.append(record)
         self.listen(events.RunFinished(record=record, number=number, total=total, wall_s=wall_s))
-
-
-@dataclass(slots=True, kw_only=True)
-class _Stage:
-    """Adds the time of a ``with`` block to a stage."""
-
-    name: str
-    into: dict[str, float]
-    began: float = 0.0
-
-    def __enter__(self) -> None:
-        self.began = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self.into[self.name] = self.into.get(self.name, 0.0) + time.monotonic() - self.began
 
 
 def _job(item: Prepared) -> Job:

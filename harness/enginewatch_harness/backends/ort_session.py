@@ -89,6 +89,7 @@ def open_session(
         try:
             # Its own second try, with other providers, would only be found out later: it is switched off.
             session = onnxruntime.InferenceSession(str(path), settings, providers=providers, enable_fallback=0)
+        # The boundary to onnxruntime, whose errors share no base: what is no missing provider goes on as it came.
         except Exception as error:
             if not options.on_gpu or not is_fallback(str(error)):
                 raise
