@@ -57,6 +57,7 @@ def test_the_text_tells_it(int8):
     text = render_layer_diff(int8, base_name="fp16", cand_name="int8", width=None)
     first = text.splitlines()[0]
     assert first.startswith("int8 takes 24.7 % less time than fp16: convolutions −")
+    assert "−0.0" not in text
     assert "the profiler's own cost of each layer is taken out: 3.2 µs in fp16, 3.0 µs in int8" in text
 
 

@@ -274,14 +274,17 @@ def _change(row: _Row) -> str:
 def _share(row: _Row, total_ns: int) -> str:
     if not total_ns or row.base_ns is None or row.cand_ns is None:
         return ABSENT
-    return f"{100 * (row.cand_ns - row.base_ns) / total_ns:.1f} %".replace("-", "−")
+    return _told(100 * (row.cand_ns - row.base_ns) / total_ns, "%")
 
 
 def _microseconds(value_ns: int | None) -> str:
-    if value_ns is None:
-        return ABSENT
-    told = f"{value_ns / 1000:,.1f} µs"
-    return "0.0 µs" if told == "-0.0 µs" else told.replace("-", "−")
+    return ABSENT if value_ns is None else _told(value_ns / 1000, "µs")
+
+
+def _told(value: float, unit: str) -> str:
+    """Return a number with one digit; one that rounds to nothing has no sign."""
+    told = f"{value:,.1f} {unit}"
+    return told.removeprefix("-") if told == f"-0.0 {unit}" else told.replace("-", "−")
 
 
 def _signed(value_ns: int) -> str:

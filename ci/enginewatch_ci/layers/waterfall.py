@@ -194,8 +194,8 @@ def diff_layers(
     profiles = _layers_ns(base), _layers_ns(cand)
     base_freed, base_overhead_ns = without_profiler(base, base_total_ns)
     cand_freed, cand_overhead_ns = without_profiler(cand, cand_total_ns)
-    known = base_total_ns is not None and cand_total_ns is not None
-    corrected = known and base_overhead_ns > 0 and agree(base_overhead_ns, cand_overhead_ns)
+    # An engine that was not measured has a cost of 0, which agrees with no other.
+    corrected = base_overhead_ns > 0 and agree(base_overhead_ns, cand_overhead_ns)
     if corrected:
         base, cand = base_freed, cand_freed
     groups = [_group(pair) for pair in align(base, cand)]

@@ -94,7 +94,9 @@ def _print(found: list[tuple[Json, Spread]]) -> None:
         "build-to-build %": [_cell(item.build_sd_pct, item.build_ci) for _, item in found],
         "p (builds alike)": [number(item.p_value, ".2g") for _, item in found],
     }
-    print_table(columns, first_to_go=("sessions", "p (builds alike)"), right=("sessions", "builds", "runs"))
+    print_table(
+        columns, first_to_go=("sessions", "p (builds alike)", "builds", "runs"), right=("sessions", "builds", "runs")
+    )
     if any(item.build_sd_pct is None for _, item in found):
         say("build-to-build needs builds_per_case = 2 or more in the plan, and a tool whose builds differ")
 
